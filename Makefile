@@ -1,0 +1,66 @@
+# The only interface: what passes here passes everywhere.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up down test lint format docs render bench lock secrets environments chromium
+
+DEV := .venv/dev/bin
+export PATH := $(CURDIR)/$(DEV):$(PATH)
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+help: ## This list.
+	@awk -F':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## Install what is missing, start everything, load the sample, print addresses and logins.
+	@./callhouse up
+
+down: ## Stop everything that `make up` started. Data stays.
+	@./callhouse down
+
+test: environments chromium ## All tests but the benchmarks.
+	$(DEV)/python -m pytest tests --ignore=tests/bench $(PYTEST)
+
+lint: environments ## ruff, mypy, sqlfluff, yamllint, shellcheck.
+	$(DEV)/ruff check .
+	$(DEV)/ruff format --check .
+	$(DEV)/mypy
+	cd dbt_project && ../$(DEV)/sqlfluff lint --config ../.sqlfluff models tests
+	$(DEV)/yamllint --strict .
+	$(DEV)/shellcheck callhouse requirements/install .ci/run
+
+format: environments ## Put Python into the one shape.
+	$(DEV)/ruff format .
+	$(DEV)/ruff check --fix .
+
+docs: ## Dictionary and metric catalogue from the dbt manifest.
+	@./callhouse docs
+
+render: ## Superset datasets from the dbt manifest.
+	@./callhouse render
+
+bench: environments ## Benchmarks, printed with ratios.
+	$(DEV)/python -m pytest tests/bench -s $(PYTEST)
+
+secrets: ## .env for the containers: .env.example with generated secrets.
+	@[[ ! -e .env ]] || { echo ".env is there already: it is kept" >&2; exit 1; }
+	@umask 077; while IFS= read -r line; do \
+	    if [[ $$line =~ ^CALLHOUSE_SECRET_[A-Z_]+=$$ ]]; then \
+	        line+=$$(head -c 24 /dev/urandom | base64 | tr '+/' '-_'); \
+	    fi; \
+	    printf '%s\n' "$$line"; \
+	done <.env.example >.env
+
+lock: ## Rebuild the lock files in requirements/ from the groups in pyproject.toml.
+	@requirements/lock
+
+environments:
+	@requirements/install pipeline superset dev postgres
+
+# The browser for the end-to-end tests; where it cannot be had they say so and are skipped.
+chromium:
+	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null \
+	    && [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null; then \
+	    echo "installing chromium for the end-to-end tests"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } \
+	        >/dev/null 2>&1 || echo "chromium could not be installed: those tests are skipped"; \
+	fi

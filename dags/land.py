@@ -1,0 +1,70 @@
+"""
+**Purpose** Land the files of one feed: from its drop folder into `staging`, the ledger and the
+quarantine. One DAG per registered feed.
+
+**Owner** data-engineering
+
+**Schedule** As soon as a file has arrived in `inbox/<feed>/` and has stopped growing; every ten
+minutes besides, because a wake-up can be lost.
+
+**Rerun** Trigger the DAG: it takes what lies in the folder *now* (a now-run, there are no intervals
+to fill). Always safe: a file that was landed is recognised by its content and changes nothing. To
+land a file again after its mapping was mended, move it back from `refused/` into the folder.
+
+**Triage**
+- `report_refused` failed: its message names file, line and fix. Everything else has landed. The file
+  is in `refused/`; correct it or the mapping in `feeds/`, and move it back.
+- `land` failed: the warehouse or the disk. The files are still in the folder and nothing is half
+  landed; the next run takes them.
+- Rows are missing: `./callhouse status` shows the quarantine, with the reason for each row.
+- A feed has no DAG: its mapping cannot be read; `./callhouse doctor` says why.
+"""
+
+from pathlib import Path
+
+from airflow.sdk import dag, task
+
+from callhouse.orchestration import landing
+from callhouse.orchestration.vocabulary import (
+    STAGING,
+    TASK_DEFAULTS,
+    Tag,
+    inbox_asset,
+    woken_by,
+)
+
+
+def create(drop: landing.Drop) -> None:
+    @dag(
+        dag_id=f"land_{drop.feed}",
+        dag_display_name=f"Land {drop.label}",
+        schedule=woken_by(inbox_asset(drop.feed, Path(drop.inbox)), safety_net="*/10 * * * *"),
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        default_args=TASK_DEFAULTS,
+        doc_md=__doc__,
+        tags=[Tag.LANDING],
+    )
+    def land_feed():
+        @task
+        def land():
+            return landing.land(drop.feed)
+
+        @task(outlets=[STAGING])
+        def announce(summary):
+            landing.announce(summary)
+
+        @task(retries=0)
+        def report_refused(summary):
+            landing.report_refused(summary)
+
+        summary = land()
+        announce(summary)
+        report_refused(summary)
+
+    land_feed()
+
+
+for found in landing.drops():
+    create(found)

@@ -1,0 +1,21 @@
+{#- Literals and not a subquery: the planner prunes partitions by literals only. -#}
+{% macro claimed_days() %}
+    {%- if target.name == 'published' -%}
+        {#- Published relations are only read; a day is then always one of "its own days". -#}
+        business_day
+    {%- else -%}
+        {%- set days = [] -%}
+        {#- Other commands (compile, docs, lint) need no server: they see no day. -#}
+        {%- if execute and flags.WHICH in ['build', 'run', 'retry', 'show'] -%}
+            {%- set query -%}
+                select distinct business_day from ops.claimed_days order by business_day
+            {%- endset -%}
+            {%- set days = run_query(query).columns[0].values() -%}
+        {%- endif -%}
+        {%- for day in days -%}
+            date '{{ day }}'{{ ', ' if not loop.last }}
+        {%- else -%}
+            date '-infinity'
+        {%- endfor -%}
+    {%- endif -%}
+{% endmacro %}

@@ -1,0 +1,15 @@
+-- One row per registered source.
+with sources as (
+    select * from {{ source('ops', 'sources') }}
+),
+
+final as (
+    select
+        source,
+        vendor,
+        label,
+        time_zone
+    from sources
+)
+
+select * from final

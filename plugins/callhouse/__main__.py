@@ -1,0 +1,5 @@
+"""`python -m callhouse`."""
+
+from callhouse.cli import main
+
+main()

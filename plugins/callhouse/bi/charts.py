@@ -1,0 +1,406 @@
+"""Superset chart parameters for each tile type: how a number looks lives here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from callhouse.bi import theme
+from callhouse.bi.datasets import (
+    CLOCK,
+    CLOCK_FORMAT,
+    FORMATS,
+    VERSION,
+    identity,
+    known_column,
+    shown_metric,
+)
+from callhouse.bi.layout import Board, Tile
+from callhouse.errors import CallhouseError
+
+if TYPE_CHECKING:
+    from callhouse.semantic import Dataset
+
+COLORS = {
+    "answered": theme.ANSWERED,
+    "abandoned": theme.ABANDONED,
+    "waiting": theme.WAITING,
+    "closed": theme.CLOSED,
+    "breach": theme.BREACH,
+    "good": theme.GOOD,
+}
+# Behind the text of a cell, where the full colour would drown it.
+TINTS = {
+    "answered": "#D3E3F2",
+    "abandoned": "#FBDDBF",
+    "waiting": "#FDEBC0",
+    "closed": "#E3E7EB",
+    "breach": "#F6CBC6",
+    "good": "#D5E8DC",
+}
+WORDS = {
+    "en": {
+        "change": "latest day vs a week earlier",
+        "relative_change": "relative, latest day vs a week earlier",
+    },
+    "zh": {"change": "最近一日较上周同日", "relative_change": "相对变化，最近一日较上周同日"},
+}
+# Days back to the comparable day: the same weekday of the week before.
+WEEK = 7
+ROW_LIMIT = 10_000
+
+Parts = tuple[str, dict[str, Any], list[dict[str, Any]]]
+
+
+def chart(board: Board, tile: Tile, source: Dataset, language: str) -> dict[str, Any]:
+    """Asset of the chart that `tile` of `board` shows."""
+    where = f"{board.slug}, tile {tile.name}"
+    viz_type, params, queries = _BUILDERS[tile.chart](tile, source, where, language)
+    form = {
+        "viz_type": viz_type,
+        "adhoc_filters": [_period(source)] if source.main_time_column else [],
+        "extra_form_data": {},
+        "row_limit": ROW_LIMIT,
+        **params,
+    }
+    unknown = set(tile.options) - _OPTIONS[tile.chart]
+    if unknown:
+        raise CallhouseError(f"{where}: unknown keys {', '.join(sorted(unknown))}")
+    context = {
+        "datasource": {"id": 0, "type": "table"},
+        "force": False,
+        "queries": [_query(source, query) for query in queries],
+        "form_data": form,
+        "result_format": "json",
+        "result_type": "full",
+    }
+    return {
+        "slice_name": tile.title,
+        "description": None,
+        "certified_by": None,
+        "certification_details": None,
+        "viz_type": viz_type,
+        "params": form,
+        "query_context": json.dumps(context, ensure_ascii=False, sort_keys=True),
+        "cache_timeout": None,
+        "uuid": identity("chart", f"{board.slug}.{tile.name}"),
+        "version": VERSION,
+        "dataset_uuid": identity("dataset", source.name),
+    }
+
+
+def _period(source: Dataset) -> dict[str, Any]:
+    # The board's period filter replaces the range; without this clause it would be ignored.
+    return {
+        "clause": "WHERE",
+        "comparator": "No filter",
+        "expressionType": "SIMPLE",
+        "operator": "TEMPORAL_RANGE",
+        "subject": source.main_time_column,
+    }
+
+
+def _query(source: Dataset, query: dict[str, Any]) -> dict[str, Any]:
+    filters = []
+    if source.main_time_column:
+        filters.append({"col": source.main_time_column, "op": "TEMPORAL_RANGE", "val": "No filter"})
+    return {
+        "filters": filters,
+        "extras": {"having": "", "where": ""},
+        "columns": [],
+        "metrics": [],
+        "orderby": [],
+        "annotation_layers": [],
+        "row_limit": ROW_LIMIT,
+        "series_limit": 0,
+        "order_desc": True,
+        "url_params": {},
+        "custom_params": {},
+        "custom_form_data": {},
+        "time_offsets": [],
+        "post_processing": [],
+        **query,
+    }
+
+
+def _by_day(source: Dataset) -> dict[str, Any]:
+    return {
+        "timeGrain": "P1D",
+        "columnType": "BASE_AXIS",
+        "sqlExpression": source.main_time_column,
+        "label": source.main_time_column,
+        "expressionType": "SQL",
+    }
+
+
+def format_of(source: Dataset, metric: str) -> str | None:
+    """D3 format of the saved metric that a chart names."""
+    if metric.endswith(CLOCK):
+        return CLOCK_FORMAT
+    return next((FORMATS[m.unit] for m in source.metrics if m.name == metric), None)
+
+
+def _rgb(color: str) -> dict[str, Any]:
+    r, g, b = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return {"r": r, "g": g, "b": b, "a": 1}
+
+
+def _color(name: str, where: str) -> str:
+    if name not in COLORS:
+        raise CallhouseError(f"{where}: color {name!r} is not one of {', '.join(COLORS)}")
+    return COLORS[name]
+
+
+def _big_number(tile: Tile, source: Dataset, where: str, language: str) -> Parts:
+    metric = shown_metric(source, tile.metric, where)
+    params = {
+        "metric": metric,
+        "x_axis": source.main_time_column,
+        "time_grain_sqla": "P1D",
+        # The number is the metric of the whole period; the line shows its days.
+        "aggregation": "raw",
+        "compare_lag": WEEK,
+        "compare_suffix": WORDS[language][
+            "relative_change" if format_of(source, metric) == FORMATS["rate"] else "change"
+        ],
+        "show_trend_line": True,
+        "start_y_axis_at_zero": False,
+        "show_timestamp": False,
+        "subtitle": tile.options.get("subtitle", ""),
+        "header_font_size": 0.4,
+        "subheader_font_size": 0.125,
+        "subtitle_font_size": 0.125,
+        "y_axis_format": format_of(source, metric),
+        "time_format": "%Y-%m-%d",
+        "color_picker": _rgb(_color(tile.options.get("color", "answered"), where)),
+        "rolling_type": "None",
+    }
+    days = {"columns": [_by_day(source)], "metrics": [metric]}
+    return "big_number", params, [days, {"columns": [], "metrics": [metric]}]
+
+
+def _date(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
+    metric = shown_metric(source, tile.metric, where)
+    params = {
+        "metric": metric,
+        "subtitle": tile.options.get("subtitle", ""),
+        "header_font_size": 0.3,
+        "subtitle_font_size": 0.125,
+        "time_format": "%Y-%m-%d",
+        "force_timestamp_formatting": True,
+    }
+    return "big_number_total", params, [{"metrics": [metric]}]
+
+
+def _trend(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
+    bars = [shown_metric(source, name, where) for name in tile.options.get("bars", ())]
+    lines = [shown_metric(source, name, where) for name in tile.options.get("lines", ())]
+    if not bars or not lines:
+        raise CallhouseError(f"{where}: a trend needs bars and lines")
+    params = {
+        "x_axis": source.main_time_column,
+        "time_grain_sqla": "P1D",
+        "metrics": bars,
+        "groupby": [],
+        "seriesType": "bar",
+        "stack": "Stack",
+        "opacity": 1,
+        "yAxisIndex": 0,
+        "metrics_b": lines,
+        "groupby_b": [],
+        "adhoc_filters_b": [_period(source)],
+        "seriesTypeB": "line",
+        "markerEnabledB": True,
+        "markerSizeB": 5,
+        "opacityB": 0,
+        "yAxisIndexB": 1,
+        "row_limit_b": ROW_LIMIT,
+        "truncate_metric": True,
+        "truncate_metric_b": True,
+        "color_scheme": "callhouse",
+        "show_legend": True,
+        "legendType": "plain",
+        "legendOrientation": "top",
+        "rich_tooltip": True,
+        "tooltipTimeFormat": "%a %Y-%m-%d",
+        "x_axis_time_format": "%Y-%m-%d",
+        "y_axis_title": tile.options.get("bar_axis", ""),
+        "y_axis_title_margin": 40,
+        "y_axis_title_position": "Left",
+        "yAxisTitleSecondary": tile.options.get("line_axis", ""),
+        "y_axis_format": format_of(source, bars[0]),
+        "y_axis_format_secondary": ".0%"
+        if format_of(source, lines[0]) == ".1%"
+        else format_of(source, lines[0]),
+        "y_axis_bounds": [0, None],
+        "y_axis_bounds_secondary": [0, 1 if format_of(source, lines[0]) == ".1%" else None],
+        "zoomable": False,
+    }
+    day = [_by_day(source)]
+    return (
+        "mixed_timeseries",
+        params,
+        [
+            {"columns": day, "metrics": bars},
+            {"columns": day, "metrics": lines},
+        ],
+    )
+
+
+def _heatmap(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
+    metric = shown_metric(source, tile.metric, where)
+    x, y = (known_column(source, tile.options.get(axis, ""), where) for axis in "xy")
+    params = {
+        "x_axis": x,
+        "groupby": y,
+        "metric": metric,
+        "sort_x_axis": "alpha_asc",
+        # Drawn from below: descending puts the first weekday on top.
+        "sort_y_axis": "alpha_desc",
+        "normalize_across": "heatmap",
+        "linear_color_scheme": tile.options.get("scale", "callhouse_volume"),
+        "legend_type": "continuous",
+        "show_legend": True,
+        "show_percentage": False,
+        "show_values": False,
+        "border_color": {"r": 255, "g": 255, "b": 255, "a": 1},
+        "border_width": 1,
+        "xscale_interval": 1,
+        "yscale_interval": 1,
+        "left_margin": "auto",
+        "bottom_margin": "auto",
+        "value_bounds": [None, None],
+        "y_axis_format": format_of(source, metric),
+        "x_axis_time_format": "smart_date",
+    }
+    return "heatmap_v2", params, [{"columns": [x, y], "metrics": [metric]}]
+
+
+def _highlights(tile: Tile, resolve: Callable[[str], str], where: str) -> list[dict[str, Any]]:
+    rules = []
+    for rule in tile.options.get("highlight", ()):
+        rest = dict(rule)
+        name = rest.pop("color", "")
+        _color(name, where)
+        column = rest.pop("metric", None)
+        column = resolve(column) if column else rest.pop("column", "")
+        if len(rest) != 1 or set(rest) - {"below", "above", "equals"}:
+            raise CallhouseError(f"{where}: a highlight needs one of below, above, equals")
+        ((operator, target),) = rest.items()
+        symbol = {"below": "<", "above": ">", "equals": "="}[operator]
+        rules.append(
+            {
+                "column": column,
+                "operator": symbol,
+                "targetValue": target,
+                "colorScheme": TINTS[name],
+                "useGradient": False,
+            }
+        )
+    return rules
+
+
+def _table(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
+    metrics = [shown_metric(source, name, where) for name in tile.metrics]
+    dimensions = [known_column(source, d, where) for d in tile.options.get("dimensions", ())]
+    if not metrics or not dimensions:
+        raise CallhouseError(f"{where}: a table needs dimensions and metrics")
+    with_bars = {shown_metric(source, name, where) for name in tile.options.get("bars", ())}
+    rules = _highlights(tile, lambda name: shown_metric(source, name, where), where)
+    has_totals = bool(tile.options.get("has_totals", False))
+    short = {
+        shown_metric(source, name, where): words
+        for name, words in tile.options.get("labels", {}).items()
+    }
+    params = {
+        "query_mode": "aggregate",
+        "groupby": dimensions,
+        "metrics": metrics,
+        "percent_metrics": [],
+        "all_columns": [],
+        "timeseries_limit_metric": metrics[0],
+        "order_desc": True,
+        "order_by_cols": [],
+        "row_limit": 1000,
+        "server_pagination": False,
+        "page_length": 0,
+        "include_search": False,
+        "show_totals": has_totals,
+        "show_cell_bars": True,
+        "color_pn": False,
+        "table_timestamp_format": "%Y-%m-%d",
+        "conditional_formatting": rules,
+        "column_config": {
+            metric: {
+                "d3NumberFormat": format_of(source, metric),
+                "showCellBars": metric in with_bars,
+                "horizontalAlign": "right",
+                **({"customColumnName": short[metric]} if metric in short else {}),
+            }
+            for metric in metrics
+        },
+    }
+    rows = {
+        "columns": dimensions,
+        "metrics": metrics,
+        "orderby": [[metrics[0], False]],
+        "row_limit": 1000,
+    }
+    return "table", params, [rows, *([{"metrics": metrics}] if has_totals else [])]
+
+
+def _records(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
+    columns = [known_column(source, c, where) for c in tile.options.get("columns", ())]
+    if not columns:
+        raise CallhouseError(f"{where}: records need columns")
+    order = tile.options.get("order") or {"column": columns[0]}
+    is_ascending = not order.get("descending", False)
+    column = known_column(source, order.get("column", ""), where)
+    params = {
+        "query_mode": "raw",
+        "all_columns": columns,
+        "groupby": [],
+        "metrics": [],
+        "percent_metrics": [],
+        "order_by_cols": [json.dumps([column, is_ascending])],
+        "row_limit": 1000,
+        "server_pagination": False,
+        "page_length": 0,
+        "include_search": False,
+        "show_cell_bars": False,
+        "color_pn": False,
+        "table_timestamp_format": "%Y-%m-%d %H:%M",
+        "conditional_formatting": _highlights(tile, str, where),
+        "column_config": {
+            c.name: {"d3TimeFormat": "%Y-%m-%d"}
+            for c in source.columns
+            if c.name in columns and c.data_type == "date"
+        },
+    }
+    rows = {
+        "columns": columns,
+        "metrics": None,
+        "orderby": [[column, is_ascending]],
+        "row_limit": 1000,
+    }
+    return "table", params, [rows]
+
+
+_BUILDERS: dict[str, Callable[[Tile, Dataset, str, str], Parts]] = {
+    "big_number": _big_number,
+    "date": _date,
+    "trend": _trend,
+    "heatmap": _heatmap,
+    "table": _table,
+    "records": _records,
+}
+_OPTIONS = {
+    "big_number": {"subtitle", "color"},
+    "date": {"subtitle"},
+    "trend": {"bars", "lines", "bar_axis", "line_axis"},
+    "heatmap": {"x", "y", "scale"},
+    "table": {"dimensions", "bars", "highlight", "has_totals", "labels"},
+    "records": {"columns", "order", "highlight"},
+    "text": {"text"},
+}

@@ -1,0 +1,169 @@
+"""Superset dashboards from board descriptions: grid, filters and the rules all boards share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from callhouse.bi import theme
+from callhouse.bi.datasets import VERSION, find, identity, known_column
+from callhouse.bi.layout import Board, Filter, Tile
+
+if TYPE_CHECKING:
+    from callhouse.semantic import Catalogue
+
+# One colour per meaning on all boards: metric → colour.
+METRIC_COLORS = {
+    "calls_offered": theme.ANSWERED,
+    "calls_answered": theme.ANSWERED,
+    "calls_abandoned": theme.ABANDONED,
+    "abandon_rate": theme.ABANDONED,
+    "service_level": theme.TARGET,
+}
+CSS = """\
+.dashboard-component-chart-holder .header-title { font-size: 13px; font-weight: 600; }
+.superset-legacy-chart-big-number .header-line {
+  font-size: 34px !important; line-height: 1.15 !important; font-weight: 600;
+}
+.superset-legacy-chart-big-number .subheader-line,
+.superset-legacy-chart-big-number .subtitle-line {
+  font-size: 12px !important; line-height: 1.3 !important; opacity: .7;
+}
+.dashboard-markdown { font-size: 13px; line-height: 1.55; }
+"""
+
+
+def dashboard(board: Board, catalogue: Catalogue, language: str) -> dict[str, Any]:
+    """Asset of one board."""
+    return {
+        "dashboard_title": board.title,
+        "description": board.description,
+        "css": CSS,
+        "slug": board.slug,
+        "certified_by": None,
+        "certification_details": None,
+        "published": True,
+        "uuid": identity("dashboard", board.slug),
+        "position": _grid(board),
+        "metadata": {
+            "color_scheme": "callhouse",
+            "label_colors": _label_colors(catalogue, language),
+            "shared_label_colors": [],
+            "map_label_colors": {},
+            "cross_filters_enabled": True,
+            "refresh_frequency": 0,
+            "timed_refresh_immune_slices": [],
+            "expanded_slices": {},
+            "default_filters": "{}",
+            "chart_configuration": {},
+            "global_chart_configuration": {"scope": {"rootPath": ["ROOT_ID"], "excluded": []}},
+            "filter_bar_orientation": "HORIZONTAL",
+            "native_filter_configuration": [
+                _filter(board, one, catalogue) for one in board.filters
+            ],
+        },
+        "version": VERSION,
+    }
+
+
+def _label_colors(catalogue: Catalogue, language: str) -> dict[str, str]:
+    colors = dict(METRIC_COLORS)
+    for source in catalogue.datasets:
+        for metric in source.metrics:
+            if metric.name in METRIC_COLORS:
+                label = str(getattr(metric, f"label_{language}") or metric.label_en)
+                colors[label] = METRIC_COLORS[metric.name]
+    return colors
+
+
+def _grid(board: Board) -> dict[str, Any]:
+    grid: dict[str, Any] = {
+        "DASHBOARD_VERSION_KEY": "v2",
+        "ROOT_ID": {"type": "ROOT", "id": "ROOT_ID", "children": ["GRID_ID"]},
+        "HEADER_ID": {"type": "HEADER", "id": "HEADER_ID", "meta": {"text": board.title}},
+    }
+    rows: list[str] = []
+    number = 0
+    for index, row in enumerate(board.rows, start=1):
+        row_id = f"ROW-{index}"
+        rows.append(row_id)
+        children = []
+        for tile in row.tiles:
+            number += 1
+            parents = ["ROOT_ID", "GRID_ID", row_id]
+            node = _node(board, tile, row.height, number, parents)
+            grid[node["id"]] = node
+            children.append(node["id"])
+        grid[row_id] = {
+            "type": "ROW",
+            "id": row_id,
+            "children": children,
+            "parents": ["ROOT_ID", "GRID_ID"],
+            "meta": {"background": "BACKGROUND_TRANSPARENT"},
+        }
+    grid["GRID_ID"] = {
+        "type": "GRID",
+        "id": "GRID_ID",
+        "children": rows,
+        "parents": ["ROOT_ID"],
+    }
+    return grid
+
+
+def _node(board: Board, tile: Tile, height: int, number: int, parents: list[str]) -> dict[str, Any]:
+    if tile.chart == "text":
+        return {
+            "type": "MARKDOWN",
+            "id": f"MARKDOWN-{tile.name}",
+            "children": [],
+            "parents": parents,
+            "meta": {"width": tile.width, "height": height, "code": tile.options.get("text", "")},
+        }
+    return {
+        "type": "CHART",
+        "id": f"CHART-{tile.name}",
+        "children": [],
+        "parents": parents,
+        "meta": {
+            "width": tile.width,
+            "height": height,
+            # A place-holder: the import puts the instance's own number here, by uuid.
+            "chartId": number,
+            "sliceName": tile.title,
+            "uuid": identity("chart", f"{board.slug}.{tile.name}"),
+        },
+    }
+
+
+def filter_id(board: Board, name: str) -> str:
+    """Id of filter `name`, which links to the board may use."""
+    return f"NATIVE_FILTER-{identity('filter', f'{board.slug}.{name}')[:13]}"
+
+
+def _filter(board: Board, one: Filter, catalogue: Catalogue) -> dict[str, Any]:
+    asset: dict[str, Any] = {
+        "id": filter_id(board, one.name),
+        "name": one.title,
+        "description": "",
+        "type": "NATIVE_FILTER",
+        "scope": {"rootPath": ["ROOT_ID"], "excluded": []},
+        "cascadeParentIds": [filter_id(board, name) for name in one.after],
+        "defaultDataMask": {"extraFormData": {}, "filterState": {}, "ownState": {}},
+        "controlValues": {"enableEmptyFilter": False},
+    }
+    if one.kind == "time":
+        return {**asset, "filterType": "filter_time", "targets": [{}]}
+    where = f"{board.slug}, filter {one.name}"
+    column = known_column(find(catalogue, one.dataset, where), one.column, where)
+    return {
+        **asset,
+        "filterType": "filter_select",
+        "targets": [{"column": {"name": column}, "datasetUuid": identity("dataset", one.dataset)}],
+        "controlValues": {
+            "enableEmptyFilter": one.is_first_value_default,
+            "defaultToFirstItem": one.is_first_value_default,
+            "multiSelect": not one.is_first_value_default,
+            "searchAllOptions": False,
+            "inverseSelection": False,
+            "sortAscending": True,
+        },
+    }

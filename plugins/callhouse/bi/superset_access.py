@@ -1,0 +1,65 @@
+"""Who a Superset query runs as. Imported by superset_config.py: no Superset, Airflow or psycopg."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from callhouse.security import check_person, login_password
+from callhouse.settings import Settings
+
+# Stored in the connection "Callhouse"; member of the readers without any entitlement: 0 rows.
+SERVICE_LOGIN = "callhouse_superset"
+WAREHOUSE = "callhouse"
+STORED_URI = f"postgresql+psycopg2://{SERVICE_LOGIN}@warehouse/{WAREHOUSE}"
+
+Mutator = Callable[[Any, dict[str, Any], str | None, Any, Any], tuple[Any, dict[str, Any]]]
+
+_log = logging.getLogger("callhouse.query")
+
+
+def connection_mutator(settings: Settings) -> Mutator:
+    """DB_CONNECTION_MUTATOR: replaces the stored login by that of the person who asks.
+
+    Without a person (imports, background work) the query runs as `SERVICE_LOGIN`, which row
+    security gives nothing. A Superset user who is no person of the warehouse cannot connect.
+    """
+
+    def mutate(
+        url: Any, params: dict[str, Any], username: str | None, _security: Any, _source: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        if url.username != SERVICE_LOGIN:
+            return url, params
+        from sqlalchemy.pool import NullPool
+
+        if username:
+            login, password = username, login_password(settings, check_person(username))
+        else:
+            login, password = SERVICE_LOGIN, settings.secret(f"{SERVICE_LOGIN}_password")
+        mutated = url.set(
+            username=login,
+            password=password,
+            host=settings.database_host,
+            port=settings.postgres_port,
+            database=WAREHOUSE,
+        )
+        arguments = {
+            **params.get("connect_args", {}),
+            "application_name": "callhouse superset",
+            "connect_timeout": 10,
+        }
+        # A pooled connection could be handed to the next person.
+        return mutated, {**params, "poolclass": NullPool, "connect_args": arguments}
+
+    return mutate
+
+
+def log_query(url: Any, query: str, schema: str | None = None, *_: Any, **__: Any) -> None:
+    """QUERY_LOGGER: one line per query with the login; `str(url)` would show the password."""
+    _log.info("login=%s schema=%s sql=%s", url.username, schema, " ".join(query.split())[:2000])
+
+
+def no_uploads(_database: Any, _user: Any) -> list[str]:
+    """ALLOWED_USER_CSV_SCHEMA_FUNC: files enter by landing only."""
+    return []

@@ -1,0 +1,413 @@
+"""The command line. Every command is a thin wrapper: parse, call the package, print.
+
+Exit codes: 0 well · 1 a problem, told in one sentence · 2 wrong usage · 3 done, but something needs
+a person (a refused file, a held day, an unhealthy component, a failed expectation).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from callhouse import settings as settings_module
+from callhouse.errors import CallhouseError
+from callhouse.settings import Settings
+
+NEEDS_A_PERSON = 3
+
+app = typer.Typer(
+    help="Callhouse: the call-centre data warehouse.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+access = typer.Typer(help="People, what they may see, and their logins.", no_args_is_help=True)
+app.add_typer(access, name="access")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _say(line: str) -> None:
+    """A progress line: plain, at once, on stderr, so that stdout stays data."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(type(value).__name__)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, default=_jsonable, ensure_ascii=False, indent=2))
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    if not sys.stdout.isatty():
+        print("\t".join(columns))
+        for row in rows:
+            print("\t".join("" if cell is None else _cell(cell) for cell in row))
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*("" if cell is None else _cell(cell) for cell in row))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Decimal | float):
+        text = f"{float(value):.4f}"
+        return text.rstrip("0").rstrip(".")
+    return value.isoformat() if isinstance(value, datetime | date) else str(value)
+
+
+def _settings() -> Settings:
+    return settings_module.load()
+
+
+@app.command()
+def up() -> None:
+    """Install, start everything, load sample calls, and print addresses and logins."""
+    from callhouse import demo, runner
+
+    settings = _settings()
+    runner.up(settings, _say)
+    demo.load(settings, _say)
+    print()
+    for name, address in runner.status(settings).addresses.items():
+        print(f"{name + ':':<10} {address}")
+    for login in demo.logins(settings):
+        print(f"{login.product + ':':<10} {login.user} / {login.password}   {login.label}")
+
+
+@app.command()
+def down() -> None:
+    """Stop everything that `up` started. Data stays."""
+    from callhouse import runner
+
+    runner.down(_settings(), _say)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Health of the components, addresses, freshness and the state of the data."""
+    from callhouse import runner
+    from callhouse.transform import state
+
+    settings = _settings()
+    current = runner.status(settings)
+    database = {c.name: c.healthy for c in current.components}.get("postgres", False)
+    data = state.data_state(settings) if database else None
+    if as_json:
+        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, "data": data})
+    else:
+        _print_table(
+            ("component", "healthy", "state"),
+            [(c.name, "yes" if c.healthy else "NO", c.state) for c in current.components],
+        )
+        for name, address in current.addresses.items():
+            print(f"{name}: {address}")
+        print(f"time zone: {current.time_zone}")
+        for line in state.sentences(data) if data else ["data: no warehouse to ask"]:
+            print(line)
+    if not current.healthy:
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the set-up and say how to mend what is wrong."""
+    from callhouse import runner
+
+    findings = runner.doctor(_settings())
+    for finding in findings:
+        print(f"{'ok ' if finding.good else 'FIX'} {finding.name}: {finding.advice or 'well'}")
+    if not all(finding.good for finding in findings):
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@app.command()
+def land(
+    source: Annotated[str, typer.Argument(help="Feed name, such as sample_hotline.")],
+    paths: Annotated[list[Path], typer.Argument(help="Files (plain or .gz) or folders.")],
+    as_json: AsJson = False,
+) -> None:
+    """Land files as the DAGs do: every row is staged, quarantined or a duplicate."""
+    from callhouse import landing
+
+    results = landing.land(_settings(), source, paths, progress=_say)
+    if as_json:
+        _print_json([dataclasses.asdict(r) for r in results])
+    else:
+        _print_table(
+            ("file", "record", "status", "read", "staged", "quarantined", "duplicates"),
+            [
+                (r.name, r.record, r.status, r.read, r.staged, r.quarantined, r.duplicates)
+                for r in results
+            ],
+        )
+        for result in results:
+            for note in (*result.notes, *((result.reason,) if result.reason else ())):
+                print(f"{result.name}: {note}")
+    if any(r.status == "refused" for r in results):
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@app.command()
+def transform(
+    full: Annotated[bool, typer.Option("--full", help="Rebuild every day ever landed.")] = False,
+    days: Annotated[
+        str | None, typer.Option("--days", help="Rebuild a day or a range FROM..TO (inclusive).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build, audit and publish the days that landing has marked dirty."""
+    from callhouse import transform as transforming
+
+    settings = _settings()
+    transforming.prepare(settings, _say)
+    if full:
+        transforming.mark(settings, None, "transform --full")
+    if days:
+        transforming.mark(settings, _days(days), "transform --days")
+    outcome = transforming.drain(settings, _say)
+    held = {day: reason for b in outcome.builds for day, reason in b.held_days.items()}
+    if as_json:
+        _print_json(
+            {
+                "published_days": outcome.published_days,
+                "inserted_rows": sum(b.inserted_rows for b in outcome.builds),
+                "deleted_rows": sum(b.deleted_rows for b in outcome.builds),
+                "held_days": {day.isoformat(): reason for day, reason in held.items()},
+                "problems": outcome.problems,
+            }
+        )
+    else:
+        changed = sum(b.inserted_rows + b.deleted_rows for b in outcome.builds)
+        print(f"{outcome.published_days} days published, {changed} rows changed")
+        for day, reason in held.items():
+            print(f"held {day}: {reason}")
+        for problem in outcome.problems:
+            print(f"failed: {problem}")
+    if held or outcome.problems:
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise CallhouseError(f"{text!r} is no date: write it as 2026-10-05") from None
+
+
+def _days(text: str) -> list[date]:
+    first, _, last = text.partition("..")
+    start, end = _day(first), _day(last or first)
+    if end < start:
+        raise CallhouseError(f"--days {text}: the range ends before it begins")
+    return [date.fromordinal(n) for n in range(start.toordinal(), end.toordinal() + 1)]
+
+
+@app.command()
+def audit(as_json: AsJson = False) -> None:
+    """Run the expectations on what is staged and published; exit code 3 where one fails."""
+    from callhouse import quality
+
+    outcome = quality.audit_published(_settings(), _say)
+    if as_json:
+        _print_json([dataclasses.asdict(r) for r in outcome.results])
+    else:
+        _print_table(
+            ("suite", "expectation", "column", "severity", "result", "observed"),
+            [
+                (r.suite, r.expectation, r.column_name, r.severity,
+                 "ok" if r.is_success else "FAILED", r.observed)
+                for r in outcome.results
+            ],
+        )  # fmt: skip
+        print(f"Data Docs: {outcome.data_docs}")
+    if any(not r.is_success and r.severity == "fail" for r in outcome.results):
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@app.command()
+def metric(
+    names: Annotated[list[str] | None, typer.Argument(help="Metrics; none lists them.")] = None,
+    by: Annotated[list[str] | None, typer.Option("--by", help="Dimensions to group by.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="First business day.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Day after the last one.")] = None,
+    where: Annotated[list[str] | None, typer.Option("--where", help="DIM=VALUE.")] = None,
+    person: Annotated[str | None, typer.Option("--as", help="Ask with this login.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer saved metrics by dimensions, with the expressions that the dashboards use."""
+    from callhouse import semantic
+    from callhouse.semantic import query
+
+    settings = _settings()
+    catalogue = semantic.load(settings)
+    if not names and not by:
+        _print_table(
+            ("metric", "label", "dimensions from"),
+            [(m.name, m.label_en, m.relation) for m in catalogue.metrics.values()],
+        )
+        return
+    question = query.Question(
+        metrics=tuple(_split(names)),
+        by=tuple(_split(by)),
+        start=_day(start) if start else None,
+        end=_day(end) if end else None,
+        where=tuple(query.condition(text) for text in where or ()),
+    )
+    columns, rows = query.ask(settings, catalogue, question, person)
+    if as_json:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        _print_table(columns, rows)
+
+
+def _split(values: Sequence[str] | None) -> list[str]:
+    return [part for value in values or () for part in value.split(",") if part]
+
+
+@app.command()
+def psql(
+    command: Annotated[str | None, typer.Option("-c", help="Run one statement.")] = None,
+    person: Annotated[str | None, typer.Option("--as", help="Use this person's login.")] = None,
+) -> None:
+    """SQL on the warehouse; with --as the rows are those the person may see."""
+    from callhouse import security
+    from callhouse.runner import postgres
+
+    settings = _settings()
+    user = security.check_person(person) if person else "callhouse_pipeline"
+    password = (
+        security.login_password(settings, person)
+        if person
+        else settings.secret("callhouse_pipeline_password")
+    )
+    binaries = postgres.find_binaries(settings)
+    client = str(binaries.directory / "psql") if binaries else "psql"
+    arguments = [client, "-h", settings.database_host, "-p", str(settings.postgres_port),
+                 "-U", user, "-d", "callhouse", "-v", "ON_ERROR_STOP=1"]  # fmt: skip
+    if command:
+        arguments += ["-c", command]
+    environment = {**os.environ, "PGPASSWORD": password}
+    try:
+        os.execvpe(client, arguments, environment)  # noqa: S606
+    except FileNotFoundError:
+        raise CallhouseError("no psql here: install postgresql-client") from None
+
+
+@app.command()
+def simulate(
+    directory: Annotated[Path, typer.Argument(help="Where to write calls and truth.")],
+    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 42,
+    start: Annotated[str, typer.Option("--from", help="First day.")] = "2026-10-05",
+    days: Annotated[int, typer.Option(help="How many days.", min=1)] = 35,
+    calls_per_day: Annotated[int, typer.Option(help="On a usual weekday.", min=1)] = 3000,
+    dirt: Annotated[bool, typer.Option(help="Damage some rows, and write down which.")] = True,
+) -> None:
+    """Write seeded sample calls and, apart from them, the truth about them."""
+    from callhouse import simulate as simulation
+
+    result = simulation.write(
+        directory,
+        seed=seed,
+        start=_day(start),
+        days=days,
+        calls_per_day=calls_per_day,
+        dirt=dirt,
+        progress=_say,
+    )
+    print(result)
+
+
+@app.command()
+def render(
+    check: Annotated[bool, typer.Option("--check", help="Only compare, write nothing.")] = False,
+) -> None:
+    """Render Superset's datasets, charts and dashboards from the dbt manifest."""
+    from callhouse import bi
+
+    changed = bi.render_committed(_settings(), check=check)
+    for path in changed:
+        print(f"{'differs' if check else 'written'}: {path}")
+    if check and changed:
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(context: typer.Context) -> None:
+    """Run the benchmarks of tests/bench; arguments go to pytest."""
+    settings = _settings()
+    arguments = ["-m", "pytest", "-s", "-q", "-p", "no:cacheprovider",
+                 str(settings.repository / "tests" / "bench"), *context.args]  # fmt: skip
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
+
+
+@access.command("list")
+def access_list(as_json: AsJson = False) -> None:
+    """Everyone and what they may see today."""
+    from callhouse import warehouse
+
+    with warehouse.connect(_settings()) as connection:
+        rows = connection.execute(
+            "select p.person, p.label, e.scope_type, e.scope_id, e.mask_level, e.granted_by,"
+            " e.reason from sec.people as p left join sec.entitlement as e"
+            " on p.person = e.person and e.valid @> current_date order by 1, 3, 4"
+        ).fetchall()
+    columns = ("person", "label", "scope_type", "scope_id", "mask_level", "granted_by", "reason")
+    if as_json:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        _print_table(columns, rows)
+
+
+def main() -> None:
+    """Run the command line; problems are told in one sentence."""
+    try:
+        app(args=_expand(sys.argv[1:]), prog_name="callhouse")
+    except CallhouseError as problem:
+        print(f"callhouse: {problem}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("callhouse: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _expand(arguments: list[str]) -> list[str]:
+    """`--by queue day` means `--by queue --by day`; likewise --where, as the help promises."""
+    if arguments[:1] != ["metric"]:
+        return arguments
+    expanded: list[str] = []
+    repeated: str | None = None
+    for argument in arguments:
+        if argument in ("--by", "--where"):
+            repeated = argument
+        elif argument.startswith("-"):
+            repeated = None
+            expanded.append(argument)
+        elif repeated:
+            expanded += [repeated, argument]
+        else:
+            expanded.append(argument)
+        if argument in ("--from", "--to", "--as"):
+            repeated = None
+    return expanded

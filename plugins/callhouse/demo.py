@@ -1,0 +1,128 @@
+"""The demo: people, dashboards and sample calls, loaded through the drop folder and the DAGs."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import psycopg
+
+from callhouse import bi, security, transform, warehouse
+from callhouse.errors import CallhouseError
+from callhouse.security import people
+from callhouse.settings import Settings
+from callhouse.transform import dbt
+
+SOURCE = "sample_hotline"
+SEED, START, DAYS, CALLS_PER_DAY = 42, date(2026, 10, 5), 35, 3000
+PATIENCE_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Login:
+    """A login that `up` prints."""
+
+    product: str
+    user: str
+    password: str
+    label: str
+
+
+def load(settings: Settings, report: Callable[[str], None]) -> None:
+    """Dashboards, and in the demo also people and sample calls. What is there is left alone."""
+    stamp = settings.run_directory / "installed"
+    current = _fingerprint(settings)
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != current:
+        transform.prepare(settings, report)
+        if settings.is_demo:
+            with psycopg.connect(settings.dsn("postgres")) as server:
+                for person in people.DEMO_PEOPLE:
+                    people.ensure(settings, server, person)
+        # The bundle needs the bi.* views: Superset looks their columns up.
+        bi.install(settings, report)
+        stamp.write_text(current, encoding="utf-8")
+    if settings.is_demo:
+        _load_sample(settings, report)
+
+
+def logins(settings: Settings) -> list[Login]:
+    """Administrators, and in the demo its people."""
+    found = [
+        Login("airflow", "admin", settings.secret("airflow_admin_password"), "administrator"),
+        Login("superset", "admin", settings.secret("superset_admin_password"), "administrator"),
+    ]
+    if settings.is_demo:
+        found += [
+            Login("superset", p.name, security.web_password(settings, p.name), p.label)
+            for p in people.DEMO_PEOPLE
+        ]
+    return found
+
+
+def _fingerprint(settings: Settings) -> str:
+    digest = hashlib.sha256(dbt.project_hash(settings).encode())
+    digest.update(f"{settings.language} {settings.is_demo}".encode())
+    for path in sorted((settings.repository / "superset").rglob("*.yaml")):
+        digest.update(path.read_bytes())
+    for path in sorted((settings.repository / "plugins").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _load_sample(settings: Settings, report: Callable[[str], None]) -> None:
+    if _progress(settings)["files"] and not _progress(settings)["dirty"]:
+        report("sample calls: already there")
+        return
+    inbox = settings.inbox / SOURCE
+    if not _progress(settings)["files"]:
+        report(f"sample calls: simulating {DAYS} days")
+        # Only the demo needs the simulator's libraries.
+        from callhouse import simulate
+
+        written = settings.home / "sample"
+        simulate.write(
+            written, seed=SEED, start=START, days=DAYS, calls_per_day=CALLS_PER_DAY, dirt=True
+        )
+        inbox.mkdir(parents=True, exist_ok=True)
+        for file in sorted(written.glob("*.csv*")):
+            # Under a temporary name first: the DAG must not see half a file.
+            hidden = inbox / f".{file.name}"
+            shutil.copyfile(file, hidden)
+            hidden.rename(inbox / file.name)
+    report(f"sample calls: waiting for the DAGs land_{SOURCE} and transform")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    shown = ""
+    while time.monotonic() < deadline:
+        now = _progress(settings)
+        sentence = f"sample calls: {now['files']} files landed, {now['published']} days published"
+        if sentence != shown:
+            report(sentence)
+            shown = sentence
+        if now["files"] and not now["dirty"] and now["published"] and not any(_waiting(settings)):
+            return
+        time.sleep(1)
+    raise CallhouseError(
+        f"the sample was not published within {PATIENCE_SECONDS} s: look at the DAGs "
+        f"land_{SOURCE} and transform at http://{settings.host}:{settings.airflow_port}"
+    )
+
+
+def _waiting(settings: Settings) -> list[str]:
+    inbox = settings.inbox / SOURCE
+    return [p.name for p in inbox.glob("*.csv*") if not p.name.startswith(".")]
+
+
+def _progress(settings: Settings) -> dict[str, int]:
+    with warehouse.connect(settings) as connection:
+        row = warehouse.one(
+            connection,
+            "select (select count(*) from ops.units where source = %s and status = 'landed'),"
+            " (select count(*) from ops.dirty_marks),"
+            " (select count(*) from ops.published_days)",
+            [SOURCE],
+        )
+    return {"files": int(row[0]), "dirty": int(row[1]), "published": int(row[2])}

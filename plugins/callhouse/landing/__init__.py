@@ -1,0 +1,357 @@
+"""Landing: a file becomes staging rows, quarantine, ledger entry and dirty marks, or nothing.
+
+One file is one unit is one transaction; whatever is killed can be repeated.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+import psycopg
+
+from callhouse import warehouse
+from callhouse.errors import CallhouseError
+from callhouse.landing import store
+from callhouse.landing.callers import Callers
+from callhouse.settings import Settings
+from callhouse.sources import contract, registry
+from callhouse.sources.contract import Batch, Record, Refusal, Rejected
+from callhouse.sources.delimited import rows as row_reader
+from callhouse.sources.delimited.mapping import Feed, RecordMapping
+from callhouse.sources.delimited.reader import DelimitedFile, Inspection
+
+# From this many rows on, a file without one readable row has a wrong mapping, not bad rows.
+WRONG_MAPPING_ROWS = 20
+STABLE_SECONDS = 2.0
+UNFINISHED = (".part", ".tmp", ".partial", ".crdownload")
+REFUSED = "refused"
+
+Progress = Callable[[str, int, float], None]
+"""Called with file name, rows read so far, and the share of the file (0 to 1)."""
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What became of one file. `read` = `staged` + `quarantined` + `duplicates`."""
+
+    source: str
+    record: str
+    name: str
+    status: str  # landed | already_landed | refused
+    read: int = 0
+    staged: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    header_rows: int = 0
+    notes: tuple[str, ...] = ()
+    reason: str | None = None
+    first_day: datetime.date | None = None
+    last_day: datetime.date | None = None
+    unit_id: int | None = None
+
+
+def land(
+    settings: Settings, source: str, paths: Sequence[Path], progress: Progress | None = None
+) -> list[UnitResult]:
+    """Land files of feed `source`, one after the other. A refused file does not stop the others."""
+    feed = registry.feed(settings, source)
+    with warehouse.connect(settings) as connection:
+        registry.register(connection, feed)
+    return [_land_file(settings, feed, Path(path), progress) for path in paths]
+
+
+def _land_file(
+    settings: Settings, feed: Feed, path: Path, progress: Progress | None
+) -> UnitResult:
+    record, inspection = "", None
+    try:
+        mapping = feed.mapping_for(path.name)
+        record = mapping.record.name
+        with DelimitedFile(path, mapping, feed.file.name) as file:
+            inspection = file.inspect()
+            with warehouse.connect(settings) as connection:
+                return _Unit(settings, connection, feed, mapping, file, inspection, progress).land()
+    except OSError as error:
+        return UnitResult(
+            feed.name, record, path.name, "refused",
+            reason=f"{path}: {error.strerror or error}: check the path and its permissions",
+        )
+    except Refusal as refusal:
+        return _record_refusal(settings, feed, record, path, inspection, str(refusal))
+
+
+def _record_refusal(
+    settings: Settings, feed: Feed, record: str, path: Path, inspection: Inspection | None,
+    reason: str,
+) -> UnitResult:  # fmt: skip
+    with warehouse.connect(settings) as connection:
+        row = connection.execute(
+            "insert into ops.units (source, record, name, content_hash, size_bytes, status, reason) "
+            "values (%s, %s, %s, %s, %s, 'refused', %s) returning unit_id",
+            [feed.name, record, path.name, inspection.content_hash if inspection else "",
+             path.stat().st_size, store.printable(reason)],
+        ).fetchone()  # fmt: skip
+    assert row is not None
+    return UnitResult(
+        feed.name, record, path.name, "refused", reason=reason, unit_id=row[0]
+    )
+
+
+@dataclass
+class _Tally:
+    """Running totals of one file."""
+
+    read: int = 0
+    rejected: int = 0
+    copied: int = 0
+    header_rows: int = 0
+    blank_lines: int = 0
+    first_rejected: Rejected | None = None
+    days: set[datetime.date] = field(default_factory=set)
+    older_days: set[datetime.date] = field(default_factory=set)
+    members: dict[str, set[str]] = field(default_factory=dict)
+    # 16 bytes per row decide whether the settling SQL has to look for repeated rows and keys.
+    hashes: list[pl.Series] = field(default_factory=list)
+    keys: list[pl.Series] = field(default_factory=list)
+
+
+class _Unit:
+    """One file on its way into the warehouse, inside one transaction of `connection`."""
+
+    def __init__(
+        self, settings: Settings, connection: psycopg.Connection, feed: Feed,
+        mapping: RecordMapping, file: DelimitedFile, inspection: Inspection,
+        progress: Progress | None,
+    ) -> None:  # fmt: skip
+        self.settings, self.connection = settings, connection
+        self.feed, self.mapping, self.file = feed, mapping, file
+        self.record: Record = mapping.record
+        self.inspection, self.progress = inspection, progress
+        callers = (c for c in mapping.columns if c.field.kind == "caller")
+        self.callers = Callers(settings, feed.name, next(callers, None))
+        self.tally = _Tally()
+        self.unit_id = 0
+
+    def land(self) -> UnitResult:
+        """Land the file; the caller commits by leaving the connection's block."""
+        # One landing per feed at a time: what is staged must not change under the comparison.
+        self.connection.execute(
+            "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"land {self.feed.name}"]
+        )
+        if earlier := self._earlier():
+            return earlier
+        header = self.file.header()
+        self.unit_id = self._open_entry()
+        self._copy_all(self._batches(header))
+        tally = self.tally
+        if tally.copied == 0 and tally.rejected >= WRONG_MAPPING_ROWS and tally.first_rejected:
+            raise Refusal(
+                f"{self.file.name}: none of its {tally.read} rows can be read; the first: "
+                f"{tally.first_rejected.reason}; correct {self.feed.file.name} or the export"
+            )
+        if not self.file.is_unchanged(self.inspection):
+            raise Refusal(
+                f"{self.file.name} changed while it was read: land it again when it is complete"
+            )
+        settlement = store.settle(
+            self.connection, self.record, self.feed.name, self.unit_id,
+            tally.days, tally.older_days,
+            has_same_rows=_repeats(tally.hashes), has_same_keys=_repeats(tally.keys),
+        )
+        store.count_days(self.connection, self.record, self.unit_id, tally.days)
+        store.save_callers(self.connection, self.callers)
+        store.save_members(self.connection, self.feed.name, tally.members)
+        store.mark_dirty(
+            self.connection, self.record, self.feed.name, self.unit_id, settlement.days
+        )
+        return self._close_entry(header.notes, settlement)
+
+    def _earlier(self) -> UnitResult | None:
+        row = self.connection.execute(
+            "select unit_id, read_rows, header_rows, name, first_day, last_day from ops.units "
+            "where source = %s and record = %s and content_hash = %s and status = 'landed'",
+            [self.feed.name, self.record.name, self.inspection.content_hash],
+        ).fetchone()
+        if row is None:
+            return None
+        unit_id, read, header_rows, name, first_day, last_day = row
+        return UnitResult(
+            self.feed.name, self.record.name, self.file.name, "already_landed",
+            read=read, duplicates=read, header_rows=header_rows,
+            notes=(f"the same content was landed as {name}, unit {unit_id}",),
+            first_day=first_day, last_day=last_day, unit_id=unit_id,
+        )
+
+    def _open_entry(self) -> int:
+        row = self.connection.execute(
+            "insert into ops.units (source, record, name, content_hash, size_bytes, status) "
+            "values (%s, %s, %s, %s, %s, 'landed') returning unit_id",
+            [self.feed.name, self.record.name, self.file.name, self.inspection.content_hash,
+             self.inspection.size_bytes],
+        ).fetchone()  # fmt: skip
+        assert row is not None
+        return int(row[0])
+
+    def _batches(self, header: object) -> Iterator[Batch]:
+        for raw in self.file.rows(header, self.inspection.size_bytes):
+            self.tally.blank_lines += raw.blank_lines
+            batch = row_reader.convert(raw, self.mapping, self.feed, self.file.name)
+            yield batch
+
+    def _copy_all(self, batches: Iterator[Batch]) -> None:
+        """Parse one block while the server takes the one before."""
+        with ExitStack() as stack:
+            side = stack.enter_context(warehouse.connect(self.settings, autocommit=True))
+            writer = stack.enter_context(ThreadPoolExecutor(1))
+            partitions = store.Partitions(side, self.record.table)
+            sending: Future[None] | None = None
+            for batch in batches:
+                rows = self._count(batch, side)
+                if self.record.partitioned:
+                    partitions.ensure(rows.get_column(self.record.day).unique().to_list())
+                block = store.encode(rows, self.record, self.feed.name, self.unit_id)
+                if sending:
+                    sending.result()
+                sending = writer.submit(self._send, *block, batch.rejected)
+                if self.progress:
+                    self.progress(self.file.name, self.tally.read, batch.position)
+            if sending:
+                sending.result()
+
+    def _send(self, statement: str, data: bytes, rejected: list[Rejected]) -> None:
+        store.copy(self.connection, statement, data)
+        store.quarantine(self.connection, self.unit_id, rejected, self.callers.cipher)
+
+    def _count(self, batch: Batch, side: psycopg.Connection) -> pl.DataFrame:
+        """Add a batch to the totals; returns its rows with tokens in the place of callers."""
+        tally, rows = self.tally, batch.rows
+        tally.read += batch.read
+        tally.header_rows += batch.header_rows
+        tally.rejected += len(batch.rejected)
+        tally.copied += rows.height
+        if tally.first_rejected is None and batch.rejected:
+            tally.first_rejected = min(batch.rejected, key=lambda row: row.line_number)
+        if self.record is contract.LEGS:
+            rows = self.callers.replace(rows)
+        for item in self.record.fields:
+            if item.member:
+                codes = rows.get_column(item.name).unique().drop_nulls().to_list()
+                tally.members.setdefault(item.member, set()).update(codes)
+        days = set(rows.get_column(self.record.day).unique().to_list()) - tally.days
+        if days:
+            # `side` sees committed rows only: those of other units.
+            around = days
+            if self.record.partitioned:
+                around = {day + shift * store.ONE_DAY for day in days for shift in (-1, 0, 1)}
+            tally.older_days |= store.days_with_rows(side, self.record, self.feed.name, around)
+            tally.days |= days
+        tally.hashes.append(rows.get_column("row_hash").hash())
+        tally.keys.append(rows.select(pl.struct(self.record.key).hash()).to_series())
+        return rows
+
+    def _close_entry(self, notes: list[str], settlement: store.Settlement) -> UnitResult:
+        tally = self.tally
+        notes = list(notes)
+        if tally.blank_lines:
+            notes.append(f"{tally.blank_lines} blank lines skipped")
+        if settlement.repeated:
+            notes.append(
+                f"{settlement.repeated} rows repeat a key of this file with other content: "
+                + ("kept as calls of their own (~2, ~3 …)" if self.record is contract.LEGS
+                   else "the last of each counts")
+            )  # fmt: skip
+        if settlement.superseded:
+            notes.append(f"{settlement.superseded} earlier rows are superseded by newer versions")
+        staged = tally.copied - settlement.duplicates
+        days = sorted(tally.days)
+        result = UnitResult(
+            self.feed.name, self.record.name, self.file.name, "landed",
+            read=tally.read, staged=staged, quarantined=tally.rejected,
+            duplicates=settlement.duplicates, header_rows=tally.header_rows, notes=tuple(notes),
+            first_day=days[0] if days else None, last_day=days[-1] if days else None,
+            unit_id=self.unit_id,
+        )
+        self.connection.execute(
+            "update ops.units set read_rows = %s, staged_rows = %s, quarantined_rows = %s, "
+            "duplicate_rows = %s, header_rows = %s, first_day = %s, last_day = %s, notes = %s "
+            "where unit_id = %s",
+            [result.read, staged, result.quarantined, result.duplicates, result.header_rows,
+             result.first_day, result.last_day, [store.printable(note) for note in notes],
+             self.unit_id],
+        )  # fmt: skip
+        return result
+
+
+def _repeats(parts: list[pl.Series]) -> bool:
+    """Whether some 64-bit hash is there twice (chance alone: once in 10⁷ files of a million)."""
+    whole = pl.concat(parts) if parts else pl.Series([], dtype=pl.UInt64)
+    return whole.n_unique() < whole.len()
+
+
+# ------------------------------------------------------------------------------ drop folders
+def inbox(settings: Settings, feed: str) -> list[Path]:
+    """Complete files in the feed's drop folder: old enough, and of the same size twice."""
+    folder = settings.inbox / feed
+    if not folder.is_dir():
+        return []
+    seen = {path: status for path in sorted(folder.iterdir()) if (status := _ready(path))}
+    if seen:
+        time.sleep(0.2)
+    return [path for path, status in seen.items() if _ready(path) == status]
+
+
+def _ready(path: Path) -> tuple[int, int] | None:
+    if path.name.startswith((".", "~")) or path.name.lower().endswith(UNFINISHED):
+        return None
+    try:
+        if not path.is_file():
+            return None
+        status = path.stat()
+    except OSError:
+        return None
+    if time.time() - status.st_mtime < STABLE_SECONDS:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def land_inbox(
+    settings: Settings, feed: str, progress: Progress | None = None
+) -> list[UnitResult]:
+    """Land what is complete in the drop folder; move files to the archive or to `refused/`.
+
+    A kill between landing and moving is harmless: the file is found again, is already landed,
+    and is moved then.
+    """
+    results: list[UnitResult] = []
+    for path in inbox(settings, feed):
+        result = land(settings, feed, [path], progress)[0]
+        results.append(result)
+        refused = settings.inbox / feed / REFUSED
+        _move(path, refused if result.status == "refused" else settings.archive / feed)
+    return results
+
+
+def _move(path: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / path.name
+    number = 1
+    while target.exists():  # an archive never overwrites: the same name may hold other calls
+        number += 1
+        target = folder / f"{path.name}.{number}"
+    try:
+        shutil.move(path, target)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CallhouseError(
+            f"{path} cannot be moved to {folder} ({error.strerror}): give the service account "
+            "write access to both folders"
+        ) from None

@@ -1,0 +1,177 @@
+"""Callers: keyed tokens instead of numbers, region and carrier from the number's prefix.
+
+Nothing here writes a number in clear; what `Callers.found` collects is encrypted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+
+import phonenumbers
+import polars as pl
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from phonenumbers import carrier, geocoder
+
+from callhouse.settings import Settings
+from callhouse.sources.delimited.mapping import Column
+
+KEY_VERSION = 1
+# Callers remembered within one file; beyond it they are worked out again.
+REMEMBERED = 500_000
+# Lines of one exchange or mobile block: prefixes that decide about region and carrier are longer.
+LINE_DIGITS = 4
+PUNCTUATION = re.compile(r"[\s()\-./]+")
+
+# How the geocoder's Chinese descriptions begin → ISO 3166-2.
+PROVINCES = {
+    "北京": "CN-BJ", "天津": "CN-TJ", "河北": "CN-HE", "山西": "CN-SX", "内蒙古": "CN-NM",
+    "辽宁": "CN-LN", "吉林": "CN-JL", "黑龙江": "CN-HL", "上海": "CN-SH", "江苏": "CN-JS",
+    "浙江": "CN-ZJ", "安徽": "CN-AH", "福建": "CN-FJ", "江西": "CN-JX", "山东": "CN-SD",
+    "河南": "CN-HA", "湖北": "CN-HB", "湖南": "CN-HN", "广东": "CN-GD", "广西": "CN-GX",
+    "海南": "CN-HI", "重庆": "CN-CQ", "四川": "CN-SC", "贵州": "CN-GZ", "云南": "CN-YN",
+    "西藏": "CN-XZ", "陕西": "CN-SN", "甘肃": "CN-GS", "青海": "CN-QH", "宁夏": "CN-NX",
+    "新疆": "CN-XJ",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What all numbers with one prefix and length share: how to write them in E.164, and where."""
+
+    head: str
+    drop: int
+    region: str | None
+    carrier: str | None
+    is_phone: bool
+
+
+def region_of(number: phonenumbers.PhoneNumber) -> str | None:
+    """ISO 3166-2 province in China, ISO 3166-1 country elsewhere, None where unknown."""
+    country = phonenumbers.region_code_for_number(number)
+    if country == "CN":
+        place = geocoder.description_for_number(number, "zh")
+        for name, code in PROVINCES.items():
+            if place.startswith(name):
+                return code
+    return country if country and country != "001" else None
+
+
+class PhoneBook:
+    """Normalises numbers; the slow library is asked once per prefix."""
+
+    def __init__(self, country: str) -> None:
+        self.country = country
+        self._known: dict[tuple[str, int], Prefix] = {}
+
+    def look_up(self, text: str) -> tuple[str | None, Prefix]:
+        """(E.164 number or bare digits, prefix) of a caller as the source wrote it."""
+        text = PUNCTUATION.sub("", unicodedata.normalize("NFKC", text))
+        if not text.removeprefix("+").isdigit() or not text.isascii():
+            return None, Prefix("", 0, None, None, is_phone=False)
+        key = (text[:-LINE_DIGITS], len(text))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._learn(text)
+        return found.head + text[found.drop :], found
+
+    def _learn(self, text: str) -> Prefix:
+        try:
+            number = phonenumbers.parse(text, self.country)
+        except phonenumbers.NumberParseException:
+            return Prefix("", 0, None, None, is_phone=False)
+        if not phonenumbers.is_possible_number(number):
+            return Prefix("", 0, None, None, is_phone=False)
+        full = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+        same = len(os.path.commonprefix([full[::-1], text[::-1]]))
+        return Prefix(
+            full[: len(full) - same], len(text) - same,
+            region_of(number), carrier.name_for_number(number, "en") or None, is_phone=True,
+        )
+
+
+class Callers:
+    """Tokens for one file's callers, and the encrypted values that pii.callers still lacks."""
+
+    def __init__(self, settings: Settings, source: str, column: Column | None) -> None:
+        self._token_key = settings.secret("caller_key").encode()
+        self.cipher = Cipher(settings)
+        self.source, self.column = source, column
+        self._book = PhoneBook(column.country) if column and column.country else None
+        self._known: dict[str, tuple[str | None, str | None, str | None, bool]] = {}
+        self._saved: set[bytes] = set()
+        self.found: list[tuple[bytes, str, bytes]] = []  # token, kind, encrypted value
+
+    def replace(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """`rows` with token, key version, region and carrier in the place of the raw caller."""
+        if self.column is None:
+            return rows.drop("caller").with_columns(
+                pl.lit(None, pl.String).alias("caller_token"),
+                pl.lit(None, pl.Int16).alias("caller_key_version"),
+            )
+        distinct = rows.get_column("caller").drop_nulls().unique().to_list()
+        if len(self._known) > REMEMBERED:
+            self._known.clear()
+        for value in distinct:
+            if value not in self._known:
+                self._known[value] = self._resolve(value)
+        known = [self._known[value] for value in distinct]
+        table = pl.DataFrame(
+            {
+                "caller": pl.Series(distinct, dtype=pl.String),
+                "caller_token": pl.Series([k[0] for k in known], dtype=pl.String),
+                "found_region": pl.Series([k[1] for k in known], dtype=pl.String),
+                "found_carrier": pl.Series([k[2] for k in known], dtype=pl.String),
+                "is_odd": pl.Series([k[3] for k in known], dtype=pl.Boolean),
+            }
+        )
+        joined = rows.join(table, on="caller", how="left", maintain_order="left")
+        odd = pl.lit("irregular:caller")
+        issues = pl.col("data_issues")
+        return joined.with_columns(
+            pl.coalesce("caller_region_code", "found_region").alias("caller_region_code"),
+            pl.coalesce("caller_carrier", "found_carrier").alias("caller_carrier"),
+            pl.when(pl.col("caller_token").is_not_null())
+            .then(pl.lit(KEY_VERSION, pl.Int16)).alias("caller_key_version"),
+            pl.when(pl.col("is_odd") & issues.is_null()).then(pl.lit("{") + odd + pl.lit("}"))
+            .when("is_odd").then(issues.str.strip_suffix("}") + pl.lit(",") + odd + pl.lit("}"))
+            .otherwise(issues).alias("data_issues"),
+        ).drop("caller", "found_region", "found_carrier", "is_odd")  # fmt: skip
+
+    def _resolve(self, value: str) -> tuple[str | None, str | None, str | None, bool]:
+        """(token, region, carrier, whether the value is no regular number)."""
+        if self._book is None:
+            return self._token("id", value, f"id:{self.source}:{value}"), None, None, False
+        number, prefix = self._book.look_up(value)
+        if number is None:
+            return None, None, None, True
+        token = self._token("phone", number, f"phone:{number}")
+        return token, prefix.region, prefix.carrier, not prefix.is_phone
+
+    def _token(self, kind: str, value: str, message: str) -> str:
+        token = hmac.digest(self._token_key, message.encode(), "sha256")[:16]
+        if token not in self._saved:
+            self._saved.add(token)
+            self.found.append((token, kind, self.cipher.encrypt(value.encode())))
+        return token.hex()
+
+
+class Cipher:
+    """AES-256-GCM under the caller encryption key: nonce (12 bytes), then text and tag."""
+
+    def __init__(self, settings: Settings) -> None:
+        secret = settings.secret("caller_encryption_key").encode()
+        self._aead = AESGCM(hashlib.sha256(secret).digest())
+
+    def encrypt(self, content: bytes) -> bytes:
+        """`content`, readable only with the key."""
+        nonce = os.urandom(12)
+        return nonce + self._aead.encrypt(nonce, content, None)
+
+    def decrypt(self, content: bytes) -> bytes:
+        """What `encrypt` was given."""
+        return self._aead.decrypt(content[:12], content[12:], None)

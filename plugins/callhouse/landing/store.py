@@ -1,0 +1,369 @@
+"""Writing batches: partitions ahead, COPY blocks, quarantine, duplicates, superseding, marks."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+import psycopg
+from psycopg import sql
+
+from callhouse.landing.callers import KEY_VERSION, Callers, Cipher
+from callhouse.sources import contract
+from callhouse.sources.contract import Record, Rejected
+
+ONE_DAY = datetime.timedelta(days=1)
+PREVIEW_CHARACTERS = 200
+COPY_CHUNK = 1 << 20
+
+
+def identifier(table: str) -> sql.Identifier:
+    """`schema.table` quoted."""
+    return sql.Identifier(*table.split("."))
+
+
+# ------------------------------------------------------------------------------ partitions
+class Partitions:
+    """Daily partitions, made before a COPY needs them.
+
+    On a connection of its own that commits at once: an empty partition harms nobody, while DDL
+    inside the landing transaction would keep other feeds waiting until it ends.
+    """
+
+    def __init__(self, connection: psycopg.Connection, table: str) -> None:
+        self.connection, self.table = connection, table
+        self._known: set[datetime.date] = set()
+
+    def ensure(self, days: Iterable[datetime.date]) -> None:
+        """Create and attach what is missing. LIKE + ATTACH: PARTITION OF would stop all readers."""
+        missing = sorted(set(days) - self._known)
+        if not missing:
+            return
+        with self.connection.transaction():
+            self.connection.execute(
+                "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"partitions {self.table}"]
+            )
+            there = {
+                name for (name,) in self.connection.execute(
+                    "select c.relname from pg_inherits as i "
+                    "inner join pg_class as c on i.inhrelid = c.oid "
+                    "where i.inhparent = %s::regclass", [self.table],
+                )
+            }  # fmt: skip
+            self.connection.execute("set local role callhouse_owner")
+            for day in missing:
+                name = f"{self.table}_{day:%Y_%m_%d}"
+                if name.split(".")[1] in there:
+                    continue
+                self.connection.execute(
+                    sql.SQL("create table {} (like {} including all)").format(
+                        identifier(name), identifier(self.table)
+                    )
+                )
+                self.connection.execute(
+                    sql.SQL("alter table {} attach partition {} for values from ({}) to ({})").format(
+                        identifier(self.table), identifier(name),
+                        sql.Literal(day), sql.Literal(day + ONE_DAY),
+                    )
+                )
+        self._known.update(missing)
+
+
+# ------------------------------------------------------------------------------ COPY
+# Binary COPY: the server would spend more time on reading timestamps as text than on storing
+# rows. A field is its length (4 bytes, big-endian, -1 for null) and its bytes.
+NULL = b"\xff\xff\xff\xff"
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_TRAILER = b"\xff\xff"
+EPOCH_MICROSECONDS = 946_684_800_000_000  # 2000-01-01, where PostgreSQL counts from
+EPOCH_DAYS = 10_957
+# numeric as three base-10,000 digits: below 10⁸ seconds, in 1/1000 s.
+NUMERIC = [("digits", ">i2"), ("weight", ">i2"), ("sign", ">i2"), ("scale", ">i2"),
+           ("high", ">i2"), ("low", ">i2"), ("fraction", ">i2")]  # fmt: skip
+
+
+def encode(rows: pl.DataFrame, record: Record, source: str, unit_id: int) -> tuple[str, bytes]:
+    """(COPY statement, COPY bytes) of `rows`. Columns without any value are left to the server."""
+    names = [n for n in contract.staged_columns(record) if rows[n].null_count() < rows.height]
+    start = struct.pack(">hi", len(names) + 2, len(source.encode())) + source.encode()
+    start += struct.pack(">iq", 8, unit_id)
+    pieces: list[object] = [pa.scalar(start, pa.binary())]
+    for name in names:
+        pieces += _field(rows[name], record.by_name.get(name))
+    joined = pc.binary_join_element_wise(*pieces, b"")
+    body = joined.buffers()[2] if rows.height else b""
+    columns = sql.SQL(", ").join(map(sql.Identifier, ("source", "unit_id", *names)))
+    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
+        identifier(record.table), columns
+    )
+    return statement.as_string(None), b"".join((COPY_HEADER, body, COPY_TRAILER))
+
+
+def _field(values: pl.Series, item: Field | None) -> list[pa.Array]:
+    """Arrays of bytes that, joined row by row, are the field in COPY's binary form."""
+    if values.dtype == pl.List:
+        values = values  # handled by the caller
+    if values.dtype == pl.String:
+        lengths = values.str.len_bytes().fill_null(-1)
+        content = values.fill_null("").to_arrow().cast(pa.binary())
+        return [_fixed(lengths.to_numpy().astype(">i4")), content]
+    kind = item.kind if item is not None else ""
+    filled = values.fill_null(0 if values.dtype.is_numeric() else None)
+    if values.dtype == pl.Binary:
+        body = np.frombuffer(b"".join(values.fill_null(bytes(16)).to_list()), "V16")
+    elif kind == "instant":
+        body = (filled.to_numpy() - EPOCH_MICROSECONDS).astype(">i8")
+    elif kind == "seconds":
+        body = _numeric(filled.to_numpy())
+    elif values.dtype == pl.Date:
+        body = (values.cast(pl.Int32).fill_null(0).to_numpy() - EPOCH_DAYS).astype(">i4")
+    else:
+        width = {pl.Int16: ">i2", pl.Int32: ">i4", pl.Int64: ">i8"}[values.dtype.base_type()]
+        body = filled.to_numpy().astype(width)
+    whole = np.empty(len(body), [("length", ">i4"), ("body", body.dtype)])
+    whole["length"], whole["body"] = body.dtype.itemsize, body
+    fixed = _fixed(whole)
+    if values.null_count():
+        fixed = pc.if_else(values.is_null().to_arrow(), pa.scalar(NULL, pa.binary()), fixed)
+    return [fixed]
+
+
+def _fixed(values: np.ndarray) -> pa.Array:
+    """Items of equal size as an Arrow array of bytes."""
+    size = values.dtype.itemsize
+    data = np.ascontiguousarray(values)
+    offsets = np.arange(0, (len(values) + 1) * size, size, dtype=np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data.view(np.uint8))]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
+
+
+def _numeric(seconds: np.ndarray) -> np.ndarray:
+    thousandths = np.rint(seconds * 1000).astype(np.int64)
+    whole, fraction = np.divmod(thousandths, 1000)
+    result = np.zeros(len(seconds), NUMERIC)
+    result["digits"], result["weight"] = 3, 1
+    result["scale"] = np.where(fraction == 0, 0, 3)
+    result["high"], result["low"] = np.divmod(whole, 10_000)
+    result["fraction"] = fraction * 10
+    return result
+
+
+def copy(connection: psycopg.Connection, statement: str, data: bytes) -> None:
+    """Send one block."""
+    view = memoryview(data)
+    with connection.cursor() as cursor, cursor.copy(statement.encode()) as stream:
+        for start in range(0, len(view), COPY_CHUNK):
+            stream.write(view[start : start + COPY_CHUNK])
+
+
+# ------------------------------------------------------------------------------ quarantine
+def quarantine(
+    connection: psycopg.Connection, unit_id: int, rejected: list[Rejected], cipher: Cipher
+) -> None:
+    """Keep what could not be read: masked for people, whole and encrypted for a replay."""
+    if not rejected:
+        return
+    with connection.cursor() as cursor, cursor.copy(
+        "copy ops.quarantine (unit_id, line_number, reason_code, reason, column_name, preview, "
+        "content) from stdin (format binary)"
+    ) as stream:
+        stream.set_types(["int8", "int8", "text", "text", "text", "text", "bytea"])
+        for row in rejected:
+            stream.write_row(
+                (unit_id, row.line_number, row.code, printable(row.reason), row.column,
+                 preview(row.content), cipher.encrypt(row.content))
+            )  # fmt: skip
+
+
+def preview(content: bytes) -> str:
+    """The beginning of a row with every digit masked."""
+    text = content[: 4 * PREVIEW_CHARACTERS].decode("utf-8", "replace")[:PREVIEW_CHARACTERS]
+    return re.sub(r"\d", "#", printable(text))
+
+
+def printable(text: str) -> str:
+    """`text` without control characters; PostgreSQL has no NUL in texts."""
+    return "".join(c if c == "\t" or (c >= " " and c != "\x7f") else "�" for c in text)
+
+
+# ------------------------------------------------------------------------------ after the rows
+def save_callers(connection: psycopg.Connection, callers: Callers) -> None:
+    """Add the encrypted callers that are not known yet. Sorted: feeds must not wait crosswise."""
+    if not callers.found:
+        return
+    connection.execute(
+        "create temporary table landed_callers (token uuid, kind text, content bytea) on commit drop"
+    )
+    columns = ["token", "kind", "content"]
+    found = pl.DataFrame(callers.found, schema=columns, orient="row").with_columns(
+        pl.col("token").bin.encode("hex"),
+        (pl.lit("\\x") + pl.col("content").bin.encode("hex")).alias("content"),
+    )
+    data = found.write_csv(None, include_header=False)
+    copy(connection, "copy landed_callers from stdin (format csv)", data.encode())
+    connection.execute(
+        "insert into pii.callers (caller_token, key_version, kind, content) "
+        "select token, %s, kind, content from landed_callers order by token "
+        "on conflict (caller_token) do nothing", [KEY_VERSION],
+    )  # fmt: skip
+
+
+def save_members(
+    connection: psycopg.Connection, source: str, members: dict[str, set[str]]
+) -> None:
+    """Add codes that were seen for the first time."""
+    pairs = sorted((kind, code) for kind, codes in members.items() for code in codes)
+    connection.execute(
+        "insert into staging.members (source, kind, code) "
+        "select %s, kind, code from unnest(%s::text[], %s::text[]) as m (kind, code) "
+        "on conflict do nothing",
+        [source, [kind for kind, _ in pairs], [code for _, code in pairs]],
+    )
+
+
+# ------------------------------------------------------------------------------ settling
+@dataclass(frozen=True)
+class Settlement:
+    """What settling a unit's rows against each other and against older ones did."""
+
+    duplicates: int
+    repeated: int
+    superseded: int
+    days: set[datetime.date]  # business days whose content changed
+
+
+def settle(
+    connection: psycopg.Connection, record: Record, source: str, unit_id: int,
+    days: set[datetime.date], older_days: set[datetime.date],
+    *, has_same_rows: bool, has_same_keys: bool,
+) -> Settlement:  # fmt: skip
+    """Drop exact duplicates, tell repeated keys apart, let new versions supersede old ones.
+
+    `older_days`: days (near the unit's) on which the source had rows before. What neither a
+    repeated row nor an older day calls for is not run, and only the named days are read.
+    """
+    names = {
+        "table": identifier(record.table), "day": sql.Identifier(record.day),
+        "key": sql.SQL(", ").join(map(sql.Identifier, record.key)),
+        "name": sql.Identifier(record.key[0]),
+    }  # fmt: skip
+    same_key = sql.SQL(" and ").join(
+        sql.SQL("o.{0} = n.{0}").format(sql.Identifier(column)) for column in record.key
+    )
+    values = {"source": source, "unit": unit_id, "days": sorted(days), "older": sorted(older_days)}
+
+    def run(statement: str) -> psycopg.Cursor:
+        return connection.execute(
+            sql.SQL(statement).format(**names, same_key=same_key), values
+        )
+
+    # A unit's rows have no statistics yet: a nested loop would be chosen by mistake.
+    connection.execute("set local enable_nestloop = off")
+    duplicates = repeated = superseded = 0
+    changed = set(days)
+    if has_same_rows:
+        duplicates += run(
+            "delete from {table} where unit_id = %(unit)s and {day} = any(%(days)s) "
+            "and line_number in (select line_number from (select line_number, row_number() over "
+            "(partition by row_hash order by line_number) as copy_number from {table} "
+            "where unit_id = %(unit)s and {day} = any(%(days)s)) as c where copy_number > 1)"
+        ).rowcount
+    if has_same_keys:
+        ranked = (
+            "(select line_number, row_number() over (partition by {key} order by line_number) "
+            "as version, count(*) over (partition by {key}) as versions from {table} "
+            "where unit_id = %(unit)s and {day} = any(%(days)s)) as r "
+            "where n.unit_id = %(unit)s and n.{day} = any(%(days)s) "
+            "and n.line_number = r.line_number and "
+        )
+        if record is contract.LEGS:
+            # Two different rows of one file under one key are two calls: nothing says that the
+            # second is a correction of the first, and a lost call cannot be found again.
+            repeated = run(
+                "update {table} as n set {name} = n.{name} || '~' || r.version, "
+                "data_issues = n.data_issues || array['repeated_key'] from " + ranked
+                + "r.version > 1"
+            ).rowcount
+        else:
+            repeated = run(
+                "update {table} as n set superseded_by = %(unit)s from " + ranked
+                + "r.version < r.versions"
+            ).rowcount
+    if older_days:
+        duplicates += run(
+            "delete from {table} as n where n.unit_id = %(unit)s and n.{day} = any(%(days)s) "
+            "and exists (select from {table} as o where o.source = %(source)s "
+            "and o.unit_id <> %(unit)s and o.{day} = any(%(older)s) and o.row_hash = n.row_hash)"
+        ).rowcount
+        nearby = (
+            "and o.{day} between n.{day} - 1 and n.{day} + 1 " if record.partitioned else ""
+        )
+        old_days = run(
+            "update {table} as o set superseded_by = %(unit)s from {table} as n "
+            "where n.unit_id = %(unit)s and n.{day} = any(%(days)s) and o.source = %(source)s "
+            "and o.unit_id <> %(unit)s and o.{day} = any(%(older)s) and o.superseded_by is null "
+            "and n.superseded_by is null and {same_key} " + nearby + "returning o.{day}"
+        ).fetchall()
+        superseded = len(old_days)
+        changed |= {day for (day,) in old_days}
+    if duplicates:
+        left = run(
+            "select distinct {day} from {table} "
+            "where unit_id = %(unit)s and {day} = any(%(days)s)"
+        )
+        changed = (changed - days) | {day for (day,) in left}
+    return Settlement(duplicates, repeated, superseded, changed)
+
+
+def count_days(
+    connection: psycopg.Connection, record: Record, unit_id: int, days: set[datetime.date]
+) -> None:
+    """Staged rows of the unit by business day: how much there is to build, and to reconcile."""
+    if record is not contract.LEGS:
+        return
+    connection.execute(
+        sql.SQL(
+            "insert into ops.unit_days (unit_id, business_day, staged_rows) "
+            "select unit_id, {0}, count(*) from {1} where unit_id = %s and {0} = any(%s) "
+            "group by unit_id, {0}"
+        ).format(sql.Identifier(record.day), identifier(record.table)),
+        [unit_id, sorted(days)],
+    )
+
+
+def days_with_rows(
+    connection: psycopg.Connection, record: Record, source: str, days: set[datetime.date]
+) -> set[datetime.date]:
+    """Which of `days` have rows of `source` now. Stops at the first row of each day."""
+    statement = sql.SQL(
+        "select d.day from unnest(%s::date[]) as d (day) where exists "
+        "(select from {} as t where t.{} = d.day and t.source = %s)"
+    ).format(identifier(record.table), sql.Identifier(record.day))
+    return {day for (day,) in connection.execute(statement, [sorted(days), source])}
+
+
+def mark_dirty(
+    connection: psycopg.Connection, record: Record, source: str, unit_id: int,
+    changed: set[datetime.date],
+) -> None:  # fmt: skip
+    """Mark the business days whose facts the unit changes.
+
+    Reference rows change every day from their validity on that has calls of the source.
+    """
+    days = changed
+    if record is not contract.LEGS and changed:
+        partitions = connection.execute(
+            "select to_date(right(c.relname, 10), 'YYYY_MM_DD') from pg_inherits as i "
+            "inner join pg_class as c on i.inhrelid = c.oid where i.inhparent = %s::regclass",
+            [contract.LEGS.table],
+        )
+        later = {day for (day,) in partitions if day >= min(changed)}
+        days = days_with_rows(connection, contract.LEGS, source, later)
+    connection.execute(
+        "insert into ops.dirty_marks (business_day, unit_id, reason) "
+        "select day, %s, %s from unnest(%s::date[]) as d (day) order by day",
+        [unit_id, f"landed {record.name}", sorted(days)],
+    )

@@ -1,0 +1,1 @@
+"""What the DAG files call. Airflow lives here and in `dags/` only."""

@@ -1,0 +1,48 @@
+"""Names that several DAGs share: tags, assets, pools and how often a task is tried."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
+
+from callhouse.orchestration.triggers import InboxTrigger
+
+
+class Tag(StrEnum):
+    """Every tag a DAG may carry."""
+
+    LANDING = "landing"
+    TRANSFORM = "transform"
+
+
+# Rows were staged. Only a wake-up: the work itself is read from ops.dirty_marks.
+STAGING = Asset("staging")
+# Days were published.
+MARTS = Asset("marts")
+
+# Its single slot is made by `make up`: builds share the candidate schema.
+DBT_POOL = "dbt"
+
+TASK_DEFAULTS: dict[str, Any] = {
+    "owner": "data-engineering",
+    "retries": 3,
+    "retry_delay": timedelta(seconds=30),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+}
+
+
+def inbox_asset(feed: str, directory: Path) -> Asset:
+    """The drop folder of one feed, watched by the triggerer."""
+    trigger = InboxTrigger(directory=str(directory))
+    return Asset(f"inbox_{feed}", watchers=[AssetWatcher(name=f"inbox_{feed}", trigger=trigger)])
+
+
+def woken_by(asset: Asset, *, safety_net: str) -> AssetOrTimeSchedule:
+    """On the asset's events, and by the clock because events can be lost."""
+    timetable = CronTriggerTimetable(safety_net, timezone="UTC")
+    return AssetOrTimeSchedule(timetable=timetable, assets=[asset])

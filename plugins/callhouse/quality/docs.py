@@ -1,0 +1,99 @@
+"""Data Docs: the pages of the last audits, built from their results without any network."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from callhouse.quality import gx
+from callhouse.quality.runner import SuiteRun
+from callhouse.settings import Settings
+
+# Audits whose pages are kept. Older results stay in ops.expectation_results.
+KEPT_AUDITS = 20
+SITE = "audits"
+
+
+def context(settings: Settings) -> Any:
+    """A context whose results and pages lie in the instance's home, and nothing else of it."""
+    results = results_directory(settings)
+    for directory in (results, settings.data_docs):
+        directory.mkdir(parents=True, exist_ok=True)
+    config = gx.DataContextConfig(
+        store_backend_defaults=gx.InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        data_docs_sites={
+            SITE: {
+                "class_name": "SiteBuilder",
+                "show_how_to_buttons": False,
+                "store_backend": {
+                    "class_name": "TupleFilesystemStoreBackend",
+                    "base_directory": str(settings.data_docs),
+                },
+                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            }
+        },
+        analytics_enabled=False,
+        progress_bars={"globally": False, "metric_calculations": False},
+    )
+    config.stores[config.validation_results_store_name] = {
+        "class_name": "ValidationResultsStore",
+        "store_backend": {
+            "class_name": "TupleFilesystemStoreBackend",
+            "base_directory": str(results),
+        },
+    }
+    return gx.gx.get_context(mode="ephemeral", project_config=config)
+
+
+def results_directory(settings: Settings) -> Path:
+    """Results that the pages are rendered from."""
+    return settings.data_docs.parent / "data_docs_results"
+
+
+def build(settings: Settings, data_context: Any, name: str, runs: list[SuiteRun]) -> Path:
+    """Add the pages of one audit, drop the oldest, and return the index page."""
+    store = data_context.validation_results_store
+    run_id = gx.RunIdentifier(run_name=name, run_time=datetime.now(UTC))
+    keys = []
+    for run in runs:
+        identifier = gx.ValidationResultIdentifier(
+            expectation_suite_identifier=gx.ExpectationSuiteIdentifier(run.suite.name),
+            run_id=run_id,
+            batch_identifier=run.suite.relation.replace(".", "_"),
+        )
+        good = [outcome for outcome in run.validation if outcome.success]
+        number = len(run.validation)
+        result = gx.ExpectationSuiteValidationResult(
+            success=len(good) == number,
+            results=run.validation,
+            suite_name=run.suite.name,
+            statistics={
+                "evaluated_expectations": number,
+                "successful_expectations": len(good),
+                "unsuccessful_expectations": number - len(good),
+                "success_percent": 100 * len(good) / number if number else None,
+            },
+            meta={
+                "run_id": run_id,
+                "active_batch_definition": {
+                    "datasource_name": "warehouse",
+                    "data_asset_name": run.suite.relation,
+                },
+            },
+        )
+        store.set(identifier, result)
+        keys.append(identifier)
+    _forget_old(settings)
+    with gx.quiet():
+        data_context.build_data_docs(site_names=[SITE], resource_identifiers=keys)
+    return settings.data_docs / "index.html"
+
+
+def _forget_old(settings: Settings) -> None:
+    """Results lie in <suite>/<run name>/<run time>/; the site follows what is left."""
+    for suite in results_directory(settings).iterdir():
+        if suite.is_dir():
+            for run in sorted(p for p in suite.iterdir() if p.is_dir())[:-KEPT_AUDITS]:
+                shutil.rmtree(run)

@@ -1,0 +1,122 @@
+"""Asking saved metrics by dimensions; one statement per relation, joined on the dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+from psycopg import sql
+
+from callhouse import security, warehouse
+from callhouse.errors import CallhouseError
+from callhouse.semantic import Catalogue, Dataset
+from callhouse.settings import Settings
+
+
+@dataclass(frozen=True)
+class Question:
+    """Metrics by dimensions over business days `[start, end)`, where dimensions equal values."""
+
+    metrics: tuple[str, ...]
+    by: tuple[str, ...] = ()
+    start: date | None = None
+    end: date | None = None
+    where: tuple[tuple[str, str], ...] = ()
+
+
+def condition(text: str) -> tuple[str, str]:
+    """`dimension=value` as a pair."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise CallhouseError(f"--where {text!r}: write it as dimension=value")
+    return name, value
+
+
+def ask(
+    settings: Settings, catalogue: Catalogue, question: Question, person: str | None = None
+) -> tuple[list[str], list[list[Any]]]:
+    """Column names and rows; with `person`, what that person's own login may see."""
+    # `--by queue service_level` also reads well: what is a metric and no dimension is one.
+    by = [name for name in question.by if name not in catalogue.metrics]
+    names = [*question.metrics, *(n for n in question.by if n in catalogue.metrics)]
+    if not names:
+        raise CallhouseError("which metric? `./callhouse metric` lists them")
+    unknown = [name for name in names if name not in catalogue.metrics]
+    if unknown:
+        raise CallhouseError(f"no metric {unknown[0]!r}: `./callhouse metric` lists them")
+    if question.start and question.end and question.end <= question.start:
+        raise CallhouseError("--to is the day after the last one, so it must be later than --from")
+    relations = list(dict.fromkeys(catalogue.metrics[name].relation for name in names))
+    answers: dict[tuple[Any, ...], dict[str, Any]] = {}
+    with _connect(settings, person) as connection:
+        zone = _zone(settings, connection, question, person)
+        for relation in relations:
+            wanted = [name for name in names if catalogue.metrics[name].relation == relation]
+            statement = compose(catalogue, catalogue.dataset(relation), wanted, by, question)
+            try:
+                rows = connection.execute(statement).fetchall()
+            except psycopg.errors.InvalidTextRepresentation as error:
+                raise CallhouseError(f"--where: {str(error).splitlines()[0]}") from None
+            for row in rows:
+                key = tuple(_local(value, zone) for value in row[: len(by)])
+                answers.setdefault(key, {}).update(zip(wanted, row[len(by) :], strict=True))
+    ordered = sorted(answers, key=lambda key: [(value is not None, str(value)) for value in key])
+    if all(isinstance(v, int) for key in answers for v in key):
+        ordered = sorted(answers)
+    return [*by, *names], [[*key, *(answers[key].get(n) for n in names)] for key in ordered]
+
+
+def compose(
+    catalogue: Catalogue, dataset: Dataset, metrics: Sequence[str], by: Sequence[str],
+    question: Question,
+) -> sql.Composed:  # fmt: skip
+    """The statement for metrics that live on one dataset."""
+    dimensions = [dataset.dimension(name) for name in by]
+    selected = [*dimensions, *(catalogue.metrics[name].expression for name in metrics)]
+    conditions: list[sql.Composable] = []
+    if question.start:
+        conditions.append(sql.SQL("business_day >= {}").format(sql.Literal(question.start)))
+    if question.end:
+        conditions.append(sql.SQL("business_day < {}").format(sql.Literal(question.end)))
+    for name, value in question.where:
+        dimension = sql.SQL(dataset.dimension(name))  # type: ignore[arg-type]
+        conditions.append(sql.SQL("{} = {}").format(dimension, sql.Literal(value)))
+    statement = sql.SQL("select {} from bi.{}").format(
+        sql.SQL(", ").join(sql.SQL(s) for s in selected),  # type: ignore[arg-type]
+        sql.Identifier(dataset.name),
+    )
+    if conditions:
+        statement += sql.SQL(" where ") + sql.SQL(" and ").join(conditions)
+    if by:
+        places = sql.SQL(", ").join(sql.SQL(str(n + 1)) for n in range(len(by)))  # type: ignore[arg-type]
+        statement += sql.SQL(" group by {}").format(places)
+    return statement
+
+
+def _connect(settings: Settings, person: str | None) -> Any:
+    if person is None:
+        return warehouse.connect(settings)
+    security.check_person(person)
+    return warehouse.connect_as(settings, person, security.login_password(settings, person))
+
+
+def _zone(
+    settings: Settings, connection: psycopg.Connection, question: Question, person: str | None
+) -> ZoneInfo:
+    """Zone of interval labels: the one source's asked for, else the instance's."""
+    source = dict(question.where).get("source")
+    if source and person is None:
+        row = connection.execute(
+            "select time_zone from ops.sources where source = %s", [source]
+        ).fetchone()
+        if row:
+            return ZoneInfo(row[0])
+    return ZoneInfo(settings.time_zone)
+
+
+def _local(value: Any, zone: ZoneInfo) -> Any:
+    return value.astimezone(zone) if isinstance(value, datetime) else value

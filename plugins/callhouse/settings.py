@@ -1,0 +1,167 @@
+"""Every setting of an instance, and the only place that reads the environment."""
+
+from __future__ import annotations
+
+import os
+import secrets as token_source
+import zoneinfo
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from callhouse.errors import CallhouseError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LANGUAGES = ("en", "zh")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where an instance lives and how it listens. Built by `load`, never by hand outside tests."""
+
+    home: Path
+    port_base: int
+    host: str
+    time_zone: str
+    language: str
+    feeds_directory: Path
+    postgres_host: str | None
+    postgres_external_port: int
+    postgres_flavour: str
+    is_demo: bool
+    environment: Mapping[str, str]
+
+    @property
+    def repository(self) -> Path:
+        """Root of the checkout."""
+        return REPOSITORY
+
+    @property
+    def postgres_port(self) -> int:
+        """TCP port of the warehouse server."""
+        return self.postgres_external_port if self.postgres_host else self.port_base + 32
+
+    @property
+    def database_host(self) -> str:
+        """Address that clients on this machine connect to."""
+        return self.postgres_host or "127.0.0.1"
+
+    @property
+    def airflow_port(self) -> int:
+        """HTTP port of Airflow's api-server."""
+        return self.port_base + 80
+
+    @property
+    def superset_port(self) -> int:
+        """HTTP port of Superset."""
+        return self.port_base + 88
+
+    @property
+    def run_directory(self) -> Path:
+        """Process control files."""
+        return self.home / "run"
+
+    @property
+    def log_directory(self) -> Path:
+        """Component logs."""
+        return self.home / "logs"
+
+    @property
+    def inbox(self) -> Path:
+        """Drop folders, one per feed."""
+        return self.home / "inbox"
+
+    @property
+    def archive(self) -> Path:
+        """Files that the `land` DAGs have landed, one folder per feed."""
+        return self.home / "archive"
+
+    @property
+    def data_docs(self) -> Path:
+        """Great Expectations' HTML pages."""
+        return self.home / "data_docs"
+
+    @property
+    def pipeline_bin(self) -> Path:
+        """Executables of the pipeline environment (Airflow, dbt, Great Expectations)."""
+        return self._environment_bin("CALLHOUSE_PIPELINE_ENV", "pipeline")
+
+    @property
+    def superset_bin(self) -> Path:
+        """Executables of the Superset environment."""
+        return self._environment_bin("CALLHOUSE_SUPERSET_ENV", "superset")
+
+    def _environment_bin(self, variable: str, name: str) -> Path:
+        return Path(self.environment.get(variable) or REPOSITORY / ".venv" / name) / "bin"
+
+    def secret(self, name: str) -> str:
+        """Secret `name`, generated on first use into `home/secrets`.
+
+        `CALLHOUSE_SECRET_<NAME>` or a file named by `CALLHOUSE_SECRET_<NAME>_FILE` takes
+        precedence, which is how containers and production hand secrets over.
+        """
+        variable = f"CALLHOUSE_SECRET_{name.upper()}"
+        if value := self.environment.get(variable):
+            return value
+        if path := self.environment.get(f"{variable}_FILE"):
+            return Path(path).read_text(encoding="utf-8").strip()
+        directory = self.home / "secrets"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = directory / name
+        # O_EXCL: two processes that start together must agree on one value.
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            value = file.read_text(encoding="utf-8").strip()
+            if not value:
+                raise CallhouseError(
+                    f"secret {file} is empty: restore it, or remove it to make a new one"
+                ) from None
+            return value
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            value = token_source.token_urlsafe(32)
+            handle.write(value)
+        return value
+
+    def dsn(self, user: str = "callhouse_pipeline", database: str = "callhouse") -> str:
+        """libpq connection string of one of the service logins (never of a person)."""
+        return (
+            f"host={self.database_host} port={self.postgres_port} dbname={database} "
+            f"user={user} password={self.secret(user + '_password')}"
+        )
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from `environment` (default: the process's) or raise CallhouseError."""
+    env = os.environ if environment is None else environment
+    home = Path(env.get("CALLHOUSE_HOME") or REPOSITORY / "var").expanduser().absolute()
+    time_zone = env.get("CALLHOUSE_TIME_ZONE") or "Asia/Shanghai"
+    try:
+        zoneinfo.ZoneInfo(time_zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        raise CallhouseError(
+            f"CALLHOUSE_TIME_ZONE={time_zone!r} is no time zone: use a name such as Asia/Shanghai"
+        ) from None
+    language = env.get("CALLHOUSE_LANG") or "en"
+    if language not in LANGUAGES:
+        raise CallhouseError(f"CALLHOUSE_LANG={language!r} is not one of {', '.join(LANGUAGES)}")
+    return Settings(
+        home=home,
+        port_base=_port(env, "CALLHOUSE_PORT_BASE", 8400),
+        host=env.get("CALLHOUSE_HOST") or "127.0.0.1",
+        time_zone=time_zone,
+        language=language,
+        feeds_directory=Path(env.get("CALLHOUSE_FEEDS") or home / "feeds"),
+        postgres_host=env.get("CALLHOUSE_POSTGRES_HOST") or None,
+        postgres_external_port=_port(env, "CALLHOUSE_POSTGRES_PORT", 5432),
+        is_demo=(env.get("CALLHOUSE_DEMO") or "1") != "0",
+        postgres_flavour=env.get("CALLHOUSE_POSTGRES") or "auto",
+        environment=dict(env),
+    )
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    value = env.get(name) or str(default)
+    if not value.isdigit() or not 1024 <= int(value) <= 65000:
+        raise CallhouseError(f"{name}={value!r} is no port number between 1024 and 65000")
+    return int(value)

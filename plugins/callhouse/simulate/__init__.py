@@ -1,0 +1,88 @@
+"""Seeded sample data: a call centre simulated with SimPy, as files and as truth.
+
+The same arguments give byte-identical files. Nothing here is used by the pipeline, and the truth
+uses nothing of the pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from callhouse.errors import CallhouseError
+from callhouse.simulate import feed, truth
+from callhouse.simulate.centre import Centre, Progress
+
+DEFAULT_SEED = 42
+DEFAULT_START = date(2026, 10, 5)
+DEFAULT_DAYS = 35
+DEFAULT_CALLS_PER_DAY = 3000
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """Where the files are and what they hold."""
+
+    directory: Path
+    truth: Path
+    call_files: tuple[Path, ...]
+    agents_file: Path
+    queues_file: Path
+    totals: Mapping[str, int]  # counts over all days, named like the metrics
+    dirt: Mapping[str, int]  # injected pieces by kind
+
+
+def write(
+    directory: Path,
+    *,
+    seed: int = DEFAULT_SEED,
+    start: date = DEFAULT_START,
+    days: int = DEFAULT_DAYS,
+    calls_per_day: int = DEFAULT_CALLS_PER_DAY,
+    dirt: bool = True,
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """Simulate `days` days and write the feed into `directory`, the truth into its `truth/`.
+
+    `progress` gets a sentence per simulated day. `calls_per_day` is the mean over a week without
+    holidays and spikes. Dirt changes the feed, never the world or the truth.
+    """
+    if days < 1 or calls_per_day < 1:
+        raise CallhouseError(
+            f"cannot simulate {days} days with {calls_per_day} calls a day: both must be at least 1"
+        )
+    _refuse_foreign_files(directory, start, days)
+    directory.mkdir(parents=True, exist_ok=True)
+    played = Centre(seed, start, days, calls_per_day, progress).run()
+    files = feed.write(directory, played, start, days, seed, dirt)
+    parameters = {
+        "seed": seed,
+        "start": start.isoformat(),
+        "days": days,
+        "calls_per_day": calls_per_day,
+        "dirt": dirt,
+    }
+    summary = truth.write(directory / "truth", played, files, start, days, parameters)
+    kinds = [entry["kind"] for entry in files.dirt]
+    return SimulationResult(
+        directory,
+        directory / "truth",
+        tuple(files.calls),
+        files.agents,
+        files.queues,
+        summary["totals"],
+        {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+    )
+
+
+def _refuse_foreign_files(directory: Path, start: date, days: int) -> None:
+    """Call files of another run would be landed together with this one's, and match no truth."""
+    own = set(feed.call_file_names(start, days))
+    foreign = sorted(path.name for path in directory.glob("calls_*.csv.gz") if path.name not in own)
+    if foreign:
+        raise CallhouseError(
+            f"{directory} holds call files of another simulation ({foreign[0]}"
+            f"{' and others' if len(foreign) > 1 else ''}): choose an empty folder or remove them"
+        )

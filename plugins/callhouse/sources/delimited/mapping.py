@@ -1,0 +1,456 @@
+"""A feed's mapping: YAML written by a data engineer, checked here, key by key.
+
+Every scalar is read as text (no YAML 1.1 surprises: `NO` stays NO and `0:00:00` stays 0:00:00).
+"""
+
+from __future__ import annotations
+
+import codecs
+import datetime
+import difflib
+import re
+import zoneinfo
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from callhouse.errors import CallhouseError
+from callhouse.sources import contract
+from callhouse.sources.contract import Field, Record
+
+DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+DEFAULT_PLAUSIBLE_FROM = datetime.date(1990, 1, 1)
+INSTANT_WORDS = ("epoch_seconds", "epoch_milliseconds")
+
+
+@dataclass(frozen=True)
+class Column:
+    """How one intake field is filled: from columns of the file, a constant, or another field."""
+
+    field: Field
+    columns: tuple[str, ...] = ()
+    join: str = ""
+    constant: str | None = None
+    copy: str | None = None
+    missing: tuple[str, ...] = ("",)
+    codes: tuple[tuple[str, str], ...] = ()
+    unknown: str = "keep"
+    unreadable: str = "quarantine"
+    format: str | None = None
+    unit: str = "s"
+    decimal: str = "."
+    pattern: str | None = None
+    caller_kind: str = "id"
+    country: str | None = None
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Date and times in columns of their own: `times` happen in this order, from `date` on."""
+
+    date: Column
+    time_format: str
+    times: tuple[Column, ...]
+    disorder_seconds: int
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`field` is one of `values` (None = empty), or above/below a number."""
+
+    field: str
+    values: tuple[str | None, ...] = ()
+    above: float | None = None
+    below: float | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where all conditions hold, set these fields (None = empty them), and note an issue."""
+
+    when: tuple[Condition, ...]
+    set: tuple[tuple[str, str | None], ...]
+    issue: str | None
+
+
+@dataclass(frozen=True)
+class RecordMapping:
+    """One kind of file of a feed."""
+
+    record: Record
+    files: tuple[str, ...]
+    delimiter: str
+    encoding: str
+    header: str  # yes | no | optional
+    names: tuple[str, ...]
+    quote: str | None
+    plausible_from: datetime.date
+    plausible_to: datetime.date | None
+    columns: tuple[Column, ...]
+    clock: Clock | None
+    refine: tuple[Rule, ...]
+
+    def takes(self, name: str) -> bool:
+        """Whether a file of this name belongs here."""
+        return any(fnmatch(name, pattern) for pattern in self.files)
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns that the file must have, in the order in which the mapping names them."""
+        clock = (self.clock.date, *self.clock.times) if self.clock else ()
+        names = [name for column in (*clock, *self.columns) for name in column.columns]
+        return list(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A source of delimited files. `name` is the source's name everywhere in the warehouse."""
+
+    name: str
+    vendor: str
+    label: str
+    time_zone: str
+    records: tuple[RecordMapping, ...]
+    file: Path
+
+    def mapping_for(self, name: str) -> RecordMapping:
+        """The record whose file pattern takes `name`; Refusal where none does."""
+        for mapping in self.records:
+            if mapping.takes(name):
+                return mapping
+        patterns = ", ".join(p for mapping in self.records for p in mapping.files)
+        raise contract.Refusal(
+            f"{name}: no record of feed {self.name} takes a file of this name ({patterns}): "
+            f"rename the file, or add a pattern under 'files' in {self.file.name}"
+        )
+
+
+# ------------------------------------------------------------------------------ reading YAML
+class _Loader(yaml.BaseLoader):
+    """Text scalars only, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key.value}' is there twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _Node:
+    """A mapping in the YAML file that knows where it is, and which of its keys were used."""
+
+    def __init__(self, file: Path, path: str, value: object) -> None:
+        self.file, self.path = file, path
+        if not isinstance(value, dict):
+            raise self.error("", "must be a block of 'key: value' lines")
+        self.value: dict[str, Any] = value
+        self.used: list[str] = []
+
+    def error(self, key: str, problem: str) -> CallhouseError:
+        where = ".".join(part for part in (self.path, key) if part)
+        return CallhouseError(f"{self.file.name}: {where or 'the file'}: {problem}")
+
+    def has(self, key: str) -> bool:
+        return key in self.value
+
+    def raw(self, key: str, default: Any = None) -> Any:
+        self.used.append(key)
+        if key not in self.value and default is None:
+            raise self.error("", f"key '{key}' is missing: add it")
+        return self.value.get(key, default)
+
+    def text(self, key: str, default: str | None = None, choices: tuple[str, ...] = ()) -> str:
+        value = self.raw(key, default)
+        if not isinstance(value, str):
+            raise self.error(key, "must be one value, not a list or block")
+        if choices and value not in choices:
+            raise self.error(key, f"'{value}' is not one of {', '.join(choices)}{_near(value, choices)}")
+        return value
+
+    def number(self, key: str, default: str) -> float:
+        value = self.text(key, default)
+        try:
+            return float(value)
+        except ValueError:
+            raise self.error(key, f"'{value}' is no number") from None
+
+    def date(self, key: str) -> datetime.date | None:
+        value = self.text(key, "")
+        try:
+            return datetime.date.fromisoformat(value) if value else None
+        except ValueError:
+            raise self.error(key, f"'{value}' is no date: write YYYY-MM-DD") from None
+
+    def texts(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        value = self.raw(key, default)
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, (list, tuple)) or not all(isinstance(i, str) for i in items):
+            raise self.error(key, "must be a value or a list of values")
+        return tuple(items)
+
+    def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
+        value = self.raw(key, {})
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            raise self.error(key, "must be a block of 'code: meaning' lines")
+        return tuple(value.items())
+
+    def blocks(self, key: str, default: list[Any] | None = None) -> list[_Node]:
+        value = self.raw(key, default)
+        if not isinstance(value, list):
+            raise self.error(key, "must be a list: start each entry with '- '")
+        return [
+            _Node(self.file, f"{self.path + '.' if self.path else ''}{key}[{i + 1}]", item)
+            for i, item in enumerate(value)
+        ]
+
+    def block(self, key: str, default: dict[str, Any] | None = None) -> _Node:
+        path = f"{self.path}.{key}" if self.path else key
+        return _Node(self.file, path, self.raw(key, default))
+
+    def finish(self, *, allowed: tuple[str, ...] = ()) -> None:
+        """Refuse every key that nothing asked for."""
+        known = [*self.used, *allowed]
+        for key in self.value:
+            if key not in known:
+                raise self.error(
+                    key, f"unknown key{_near(key, known)}; known here: {', '.join(sorted(set(known)))}"
+                )
+
+
+def _near(word: str, choices: Any) -> str:
+    found = difflib.get_close_matches(word, list(choices), 1)
+    return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def load(file: Path) -> Feed:
+    """Read and check a mapping; CallhouseError names file, key and fix."""
+    try:
+        document = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CallhouseError(f"{file.name} is no valid YAML: {' '.join(str(error).split())}") from None
+    node = _Node(file, "", document)
+    name = node.text("feed")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
+        raise node.error("feed", f"'{name}': use lower-case letters, digits and _, a letter first")
+    if name != file.stem:
+        raise node.error("feed", f"'{name}' must be the file's name: rename the file to {name}.yaml")
+    zone = node.text("time_zone")
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        raise node.error("time_zone", f"'{zone}' is no time zone: e.g. Asia/Shanghai") from None
+    records = tuple(_record(item) for item in node.blocks("records"))
+    if not records:
+        raise node.error("records", "needs at least one entry")
+    feed = Feed(
+        name, node.text("vendor", "delimited", ("delimited",)), node.text("label"), zone,
+        records, file,
+    )
+    node.finish()
+    return feed
+
+
+def _record(node: _Node) -> RecordMapping:
+    record = contract.RECORDS[node.text("record", choices=tuple(contract.RECORDS))]
+    delimiter = node.text("delimiter")
+    delimiter = DELIMITERS.get(delimiter, delimiter)
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
+        raise node.error("delimiter", f"use {', '.join(DELIMITERS)} or a single ASCII character")
+    encoding = node.text("encoding", "utf-8")
+    try:
+        encoding = codecs.lookup(encoding).name
+    except LookupError:
+        raise node.error("encoding", f"'{encoding}' is unknown: e.g. utf-8 or gb18030") from None
+    header = node.text("header", "true", ("true", "false", "optional"))
+    names = node.texts("names", ())
+    if header != "true" and not names:
+        raise node.error("names", f"header: {header} needs the column names, in order")
+    if len(set(names)) < len(names):
+        raise node.error("names", "a column name is there twice")
+    plausible = node.block("plausible_days", {})
+    columns_node = node.block("columns", {})
+    clock = _clock(node.block("clock"), record) if node.has("clock") else None
+    mapping = RecordMapping(
+        record=record,
+        files=node.texts("files", ("*",)),
+        delimiter=delimiter,
+        encoding=encoding,
+        header={"true": "yes", "false": "no"}.get(header, header),
+        names=names,
+        quote=None if node.text("quote", '"', ('"', "'", "none")) == "none" else node.text("quote", '"'),
+        plausible_from=plausible.date("from") or DEFAULT_PLAUSIBLE_FROM,
+        plausible_to=plausible.date("to"),
+        columns=tuple(_column(columns_node, name, record) for name in columns_node.value),
+        clock=clock,
+        refine=tuple(_rule(item, record) for item in node.blocks("refine", [])),
+    )
+    columns_node.finish()
+    plausible.finish()
+    node.finish(allowed=("clock",))
+    _check(node, mapping)
+    return mapping
+
+
+def _check(node: _Node, mapping: RecordMapping) -> None:
+    times = mapping.clock.times if mapping.clock else ()
+    fields = [column.field.name for column in (*times, *mapping.columns)]
+    if twice := {name for name in fields if fields.count(name) > 1}:
+        raise node.error("columns", f"field '{twice.pop()}' is mapped twice: remove one")
+    for item in mapping.record.fields:
+        if item.required and item.name not in fields:
+            raise node.error("columns", f"field '{item.name}' is required: map it")
+    for column in mapping.columns:
+        if column.copy and column.copy not in fields:
+            raise node.error(f"columns.{column.field.name}", f"copies '{column.copy}', which is not mapped")
+    if mapping.header == "no" or (mapping.header == "optional" and mapping.names):
+        for name in mapping.needed:
+            if name not in mapping.names:
+                raise node.error("names", f"has no '{name}', which a field is mapped to: add it")
+
+
+def _field(node: _Node, name: str, record: Record) -> Field:
+    known = record.by_name
+    if name not in known:
+        raise node.error(
+            name, f"{record.name} have no such field{_near(name, known)}; fields: {', '.join(known)}"
+        )
+    return known[name]
+
+
+def _column(parent: _Node, name: str, record: Record) -> Column:
+    item = _field(parent, name, record)
+    value = parent.raw(name)
+    if isinstance(value, str):  # short form: the column's name
+        value = {"column": value}
+    node = _Node(parent.file, f"{parent.path}.{name}", value)
+    ways = [key for key in ("column", "join", "constant", "copy") if node.has(key)]
+    if len(ways) != 1:
+        raise node.error("", "say exactly one of column, join, constant, copy")
+    options: dict[str, Any] = {}
+    if ways == ["constant"]:
+        options["constant"] = node.text("constant")
+        if item.codes and options["constant"] not in item.codes:
+            raise node.error("constant", f"is not one of {', '.join(item.codes)}")
+    elif ways == ["copy"]:
+        options["copy"] = _field(node, node.text("copy"), record).name
+    elif ways == ["join"]:
+        options["columns"], options["join"] = node.texts("join"), node.text("with", "-")
+    else:
+        options["columns"] = (node.text("column"),)
+    if "columns" in options:
+        options["missing"] = ("", *node.texts("missing", ()))
+        options |= _kind_options(node, item)
+    node.finish()
+    return Column(item, **options)
+
+
+def _kind_options(node: _Node, item: Field) -> dict[str, Any]:
+    """Options that only fields of one kind know."""
+    options: dict[str, Any] = {}
+    if item.kind in ("code", "text"):
+        codes = node.pairs("codes")
+        default = "quarantine" if item.required else "keep"
+        options["unknown"] = node.text("unknown", default, ("keep", "quarantine"))
+        for code, meaning in codes:
+            if item.codes and meaning not in item.codes:
+                raise node.error(
+                    f"codes.{code}",
+                    f"'{meaning}' is not one of {', '.join(item.codes)}{_near(meaning, item.codes)}",
+                )
+        options["codes"] = codes or tuple((code, code) for code in item.codes)
+    elif item.kind in ("instant", "day"):
+        options["format"] = node.text("format", "%Y-%m-%d" if item.kind == "day" else "%Y-%m-%d %H:%M:%S")
+    elif item.kind == "seconds":
+        options["unit"] = node.text("unit", "s", ("s", "ms", "hms"))
+        options["decimal"] = node.text("decimal", ".", (".", ","))
+    elif item.kind == "caller":
+        options["caller_kind"] = node.text("kind", choices=("phone", "id"))
+        if options["caller_kind"] == "phone":
+            options["country"] = node.text("country")
+            from phonenumbers import SUPPORTED_REGIONS  # takes long, and few feeds need it
+
+            if options["country"] not in SUPPORTED_REGIONS:
+                raise node.error("country", f"'{options['country']}' is no country: e.g. CN")
+        if node.has("pattern"):
+            options["pattern"] = node.text("pattern")
+            try:
+                re.compile(options["pattern"])
+            except re.error as error:
+                raise node.error("pattern", f"is no regular expression: {error}") from None
+    if item.kind in ("integer", "seconds", "instant", "day") and not item.required:
+        options["unreadable"] = node.text("unreadable", "quarantine", ("quarantine", "keep"))
+    return options
+
+
+def _clock(node: _Node, record: Record) -> Clock:
+    date = node.block("date")
+    date_column = Column(
+        Field("date", "day", required=True), (date.text("column"),),
+        format=date.text("format", "%Y-%m-%d"),
+    )
+    date.finish()
+    times = []
+    for step in node.blocks("times"):
+        item = _field(step, step.text("field"), record)
+        if item.kind != "instant":
+            raise step.error("field", f"'{item.name}' is no instant")
+        times.append(
+            Column(item, (step.text("column"),), missing=("", *step.texts("missing", ())))
+        )
+        step.finish()
+    if not times or times[0].field.name != "arrived_at":
+        raise node.error("times", "must begin with arrived_at, and go on in the order of the call")
+    clock = Clock(
+        date_column, node.text("format", "%H:%M:%S"), tuple(times),
+        int(node.number("disorder_seconds", "3600")),
+    )
+    node.finish()
+    return clock
+
+
+def _rule(node: _Node, record: Record) -> Rule:
+    when, then = node.block("when"), node.block("set", {})
+    conditions = []
+    for name in when.value:
+        item = _field(when, name, record)
+        value = when.raw(name)
+        if isinstance(value, dict):
+            bounds = _Node(node.file, f"{when.path}.{name}", value)
+            if item.kind not in ("seconds", "integer"):
+                raise bounds.error("", "above and below need a field that is a number")
+            above = bounds.number("above", "0") if bounds.has("above") else None
+            below = bounds.number("below", "0") if bounds.has("below") else None
+            bounds.finish(allowed=("above", "below"))
+            conditions.append(Condition(name, above=above, below=below))
+        else:
+            values = tuple(_null(text) for text in when.texts(name))
+            for text in values:
+                if item.codes and text and text not in item.codes:
+                    raise when.error(name, f"'{text}' is not one of {', '.join(item.codes)}")
+            conditions.append(Condition(name, values))
+    settings = []
+    for name in then.value:
+        item, text = _field(then, name, record), _null(then.text(name))
+        if item.kind not in ("text", "code", "seconds", "instant") or (
+            text is not None and item.kind == "instant"
+        ):
+            raise then.error(name, "only texts, codes and seconds can be set, and times emptied")
+        if item.codes and text and text not in item.codes:
+            raise then.error(name, f"'{text}' is not one of {', '.join(item.codes)}")
+        settings.append((name, text))
+    if not conditions or not (settings or node.has("issue")):
+        raise node.error("", "needs 'when', and 'set' or 'issue'")
+    rule = Rule(tuple(conditions), tuple(settings), node.text("issue", "") or None)
+    node.finish()
+    return rule
+
+
+def _null(text: str) -> str | None:
+    return None if text in ("", "null", "~") else text

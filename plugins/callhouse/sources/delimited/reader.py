@@ -1,0 +1,519 @@
+"""From the bytes of a delimited file to rows of text, with each line's number and bytes.
+
+Lines are the unit of trouble: whatever is wrong with one of them, the others are read.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from callhouse.sources.contract import Refusal, Rejected
+from callhouse.sources.delimited.mapping import DELIMITERS, RecordMapping
+
+try:
+    from _md5 import md5  # type: ignore[import-not-found]  # OpenSSL costs twice as much per row
+except ImportError:
+    from hashlib import md5
+
+BLOCK_BYTES = 8 << 20
+# A text file has line ends; 64 MiB without one is something else.
+LONGEST_LINE = 64 << 20
+LONGEST_QUOTED_ROW = 100  # lines that one quoted field may span
+SAMPLE_LINES = 100
+# From this share of unreadable lines on, the encoding is wrong, not the lines.
+WRONG_ENCODING_SHARE = 0.2
+MAGIC = {b"PK\x03\x04": "a zip archive", b"7z\xbc\xaf": "a 7-Zip archive", b"BZh": "bzip2",
+         b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard", b"\xd0\xcf\x11\xe0": "an Excel file",
+         b"PAR1": "a Parquet file"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a first pass over a whole file found. The hash is of the uncompressed content."""
+
+    content_hash: str
+    size_bytes: int
+    stat: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Header:
+    """The columns of one file. `width` is what every row must have."""
+
+    names: list[str]
+    width: int
+    line: bytes | None  # the header line, which concatenated exports repeat
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Rows as text, one column per column of the file, plus `line_number` and `row_hash`."""
+
+    frame: pl.DataFrame
+    contents: list[bytes]  # bytes of each row of `frame`
+    rejected: list[Rejected]
+    blank_lines: int
+    header_rows: int
+    position: float
+
+
+class DelimitedFile:
+    """One open file. `inspect` comes first, then `header`, then `rows`."""
+
+    def __init__(self, path: Path, mapping: RecordMapping, feed_file: str) -> None:
+        self.path, self.mapping, self.feed_file = path, mapping, feed_file
+        self.name = path.name
+        self._handle: IO[bytes] = path.open("rb")
+        start = self._handle.read(8)
+        self.is_gzip = start.startswith(b"\x1f\x8b")
+        for magic, kind in MAGIC.items():
+            if start.startswith(magic):
+                self._handle.close()
+                raise Refusal(f"{self.name} is {kind}: send text, plain or as .gz")
+
+    def __enter__(self) -> DelimitedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.close()
+
+    # ------------------------------------------------------------------------------ bytes
+    def _chunks(self) -> Iterator[bytes]:
+        """The file's uncompressed bytes, as UTF-8 where the encoding is not a superset of ASCII."""
+        self._handle.seek(0)
+        stream: IO[bytes] = (
+            gzip.GzipFile(fileobj=self._handle) if self.is_gzip else self._handle  # type: ignore[assignment]
+        )
+        wide = self.mapping.encoding.startswith(("utf-16", "utf-32"))
+        decoder = codecs.getincrementaldecoder(self.mapping.encoding)() if wide else None
+        first = True
+        try:
+            while chunk := stream.read(BLOCK_BYTES):
+                if decoder:
+                    chunk = decoder.decode(chunk).encode()
+                if first:
+                    self._refuse_utf16(chunk)
+                    chunk = chunk.removeprefix(codecs.BOM_UTF8)
+                    first = False
+                yield chunk
+            if decoder and (rest := decoder.decode(b"", final=True)):
+                yield rest.encode()
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise Refusal(
+                f"{self.name} is cut off or damaged ({error}): get the file again; "
+                "nothing of it was landed"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise Refusal(
+                f"{self.name} is not {self.mapping.encoding} (byte {error.start} of a block): "
+                f"set 'encoding' in {self.feed_file}, or get the file again"
+            ) from None
+
+    def _refuse_utf16(self, chunk: bytes) -> None:
+        if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise Refusal(
+                f"{self.name} line 1 is UTF-16, but {self.feed_file} says "
+                f"{self.mapping.encoding}: set 'encoding: utf-16'"
+            )
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Bytes cut at line ends; only the last block may end without one."""
+        rest: list[bytes] = []
+        held = 0
+        old_mac: bool | None = None
+        for chunk in self._chunks():
+            if old_mac is None:
+                old_mac = b"\n" not in chunk and b"\r" in chunk
+            if old_mac:
+                chunk = chunk.replace(b"\r", b"\n")
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                yield b"".join((*rest, chunk[:end]))
+                rest, held = [], 0
+            rest.append(chunk[end:])
+            held += len(chunk) - end
+            if held > LONGEST_LINE:
+                raise Refusal(
+                    f"{self.name} has {LONGEST_LINE >> 20} MiB without a line end: "
+                    "this is no delimited text; check what the export wrote"
+                )
+        if held:
+            yield b"".join(rest)
+
+    # ------------------------------------------------------------------------------ inspection
+    def inspect(self) -> Inspection:
+        """Hash the content and refuse what no row could be read from."""
+        status = os.fstat(self._handle.fileno())
+        digest = hashlib.sha256()
+        size = lines = unreadable = foreign = first_bad = 0
+        for block in self._blocks():
+            digest.update(block)
+            size += len(block)
+            if not block.isascii():
+                bad, valid_utf8 = self._unreadable_lines(block)
+                if bad and not first_bad:
+                    first_bad = lines + bad[0] + 1
+                unreadable += len(bad)
+                foreign += valid_utf8
+            lines += block.count(b"\n") + (not block.endswith(b"\n"))
+        if not size:
+            raise Refusal(f"{self.name} is empty: get the file again, or remove it")
+        is_share = unreadable > 1 and unreadable > WRONG_ENCODING_SHARE * lines
+        if is_share or first_bad == 1 or unreadable == lines:
+            raise Refusal(
+                f"{self.name} line {first_bad} is not {self.mapping.encoding} (nor are "
+                f"{unreadable} of its {lines} lines){self._guess(first_bad)}: set 'encoding' in "
+                f"{self.feed_file}"
+            )
+        if foreign >= 12 and not unreadable and self.mapping.encoding != "utf-8":
+            raise Refusal(
+                f"{self.name} is UTF-8, but {self.feed_file} says {self.mapping.encoding}: "
+                "set 'encoding: utf-8'"
+            )
+        return Inspection(digest.hexdigest(), size, (status.st_size, status.st_mtime_ns))
+
+    def is_unchanged(self, seen: Inspection) -> bool:
+        """Whether the file is still as it was inspected."""
+        status = os.fstat(self._handle.fileno())
+        return seen.stat == (status.st_size, status.st_mtime_ns)
+
+    def _unreadable_lines(self, block: bytes) -> tuple[list[int], int]:
+        """Lines that the encoding cannot be, and bytes that could be UTF-8 instead."""
+        foreign = 0
+        if self._encoding != "utf-8":
+            try:
+                foreign = len(block) - len(block.decode())
+            except UnicodeDecodeError:
+                foreign = -(1 << 40)
+        try:
+            block.decode(self._encoding)
+        except UnicodeDecodeError:
+            return [i for i, line in enumerate(block.split(b"\n")) if not self._decodes(line)], foreign
+        return [], foreign
+
+    @property
+    def _encoding(self) -> str:
+        wide = self.mapping.encoding.startswith(("utf-16", "utf-32"))
+        return "utf-8" if wide else self.mapping.encoding
+
+    def _decodes(self, line: bytes) -> bool:
+        try:
+            line.decode(self._encoding)
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    def _guess(self, line_number: int) -> str:
+        """An encoding that the line could have been written in."""
+        number = 0
+        for block in self._blocks():
+            for line in block.split(b"\n"):
+                number += 1
+                if number < line_number:
+                    continue
+                for name in ("utf-8", "gb18030"):
+                    try:
+                        line.decode(name)
+                    except UnicodeDecodeError:
+                        continue
+                    return f"; it can be read as {name}"
+                return ""
+        return ""
+
+    # ------------------------------------------------------------------------------ header
+    def header(self) -> Header:
+        """Find the columns, or refuse the file with a sentence that names line and fix."""
+        sample: list[bytes] = []
+        block = next(self._blocks(), b"")
+        for line in block[: 1 << 20].split(b"\n"):
+            if line.strip() and len(sample) < SAMPLE_LINES:
+                sample.append(line.rstrip(b"\r"))
+        if not sample:
+            raise Refusal(f"{self.name} holds only blank lines: get the file again")
+        first = [cell.strip() for cell in self._cells(sample[0])]
+        if self.mapping.header == "no":
+            return self._headerless(sample)
+        if self.mapping.header == "optional":
+            known = len(set(first) & set(self.mapping.names))
+            if known <= len(self.mapping.names) // 2:
+                return self._headerless(sample)
+        self._check_delimiter(sample[0], first)
+        while first and not first[-1]:  # a delimiter at the end of the line names no column
+            first.pop()
+        for name in self.mapping.needed:
+            if name not in first:
+                raise Refusal(
+                    f"{self.name} line 1 has no column '{name}' (it has {_listed(first)}): "
+                    f"correct the export, or the column names in {self.feed_file}"
+                )
+            if first.count(name) > 1:
+                raise Refusal(
+                    f"{self.name} line 1 has column '{name}' twice: correct the export"
+                )
+        known_names = self.mapping.names or tuple(self.mapping.needed)
+        extra = [name for name in first if name not in known_names]
+        notes = [f"columns not in the mapping: {_listed(extra)}"] if extra else []
+        names = [f"{i}:{name}" if first.count(name) > 1 else name for i, name in enumerate(first)]
+        return Header(names, len(names), sample[0], notes)
+
+    def _headerless(self, sample: list[bytes]) -> Header:
+        names = list(self.mapping.names)
+        cells = [cell.strip() for cell in self._cells(sample[0])]
+        self._check_delimiter(sample[0], cells)
+        widths = [len(self._cells(line)) for line in sample]
+        usual = max(set(widths), key=widths.count)
+        if usual < len(names):
+            raise Refusal(
+                f"{self.name}: its lines have {usual} columns, but {self.feed_file} names "
+                f"{len(names)}: correct 'names', or get the file again"
+            )
+        extra = usual - len(names)
+        notes = [f"{extra} columns at the end that the mapping does not name"] if extra else []
+        return Header([*names, *(f"extra {i + 1}" for i in range(extra))], usual, None, notes)
+
+    def _check_delimiter(self, line: bytes, cells: list[str]) -> None:
+        if len(cells) > 1 or len(self.mapping.needed) < 2:
+            return
+        words = {mark: word for word, mark in DELIMITERS.items()}
+        text = line.decode(self._encoding, "replace")
+        counts = {mark: text.count(mark) for mark in DELIMITERS.values()}
+        best = max(counts, key=lambda mark: counts[mark])
+        hint = (
+            f"it looks separated by {words[best]}: set 'delimiter: {words[best]}' in {self.feed_file}"
+            if counts[best]
+            else f"get the file again, or correct 'delimiter' in {self.feed_file}"
+        )
+        wanted = words.get(self.mapping.delimiter, self.mapping.delimiter)
+        raise Refusal(f"{self.name} line 1 has no delimiter {wanted}; {hint}")
+
+    def _cells(self, line: bytes) -> list[str]:
+        text = line.decode(self._encoding, "replace")
+        if self.mapping.quote is None or self.mapping.quote not in text:
+            return text.split(self.mapping.delimiter)
+        return next(self._csv_reader([text]))
+
+    def _csv_reader(self, lines: list[str], *, strict: bool = False) -> Iterator[list[str]]:
+        csv.field_size_limit(LONGEST_LINE)
+        return csv.reader(
+            lines, delimiter=self.mapping.delimiter, quotechar=self.mapping.quote, strict=strict
+        )
+
+    # ------------------------------------------------------------------------------ rows
+    def rows(self, header: Header, size_bytes: int) -> Iterator[RawRows]:
+        """Blocks of rows in file order. Line numbers count every line of the file from 1."""
+        line_number = 1
+        done = 0
+        is_first = True
+        carried: list[bytes] = []  # lines of a quoted row that goes on in the next block
+        for block in self._blocks():
+            done += len(block)
+            is_last = done >= size_bytes
+            lines = block.split(b"\n")
+            if not lines[-1]:
+                lines.pop()
+            lines = carried + lines
+            carried = []
+            if b"\r" in block:
+                lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+            parser = _BlockParser(self, header, lines, line_number)
+            rows, used = parser.parse(
+                is_first=is_first, is_last=is_last,
+                is_cut=is_last and not block.endswith(b"\n"),
+                position=done / size_bytes if size_bytes else 1.0,
+            )
+            is_first = False
+            carried = lines[used:]
+            line_number += used
+            yield rows
+
+
+class _BlockParser:
+    """Parses some lines of a file. Fast where every line is plain, line by line where not."""
+
+    def __init__(self, file: DelimitedFile, header: Header, lines: list[bytes], start: int) -> None:
+        self.file, self.header, self.lines, self.start = file, header, lines, start
+        self.delimiter = file.mapping.delimiter.encode()
+        self.quote = file.mapping.quote.encode() if file.mapping.quote else None
+        self.rejected: list[Rejected] = []
+        self.kept: list[int] = []  # indexes of the lines that rows begin on
+        self.texts: list[bytes] = []  # what is parsed, in UTF-8
+        self.contents: list[bytes] = []  # what was in the file
+        self.special: dict[int, list[str]] = {}  # position in `kept` → cells parsed one by one
+
+    def parse(
+        self, *, is_first: bool, is_last: bool, is_cut: bool, position: float
+    ) -> tuple[RawRows, int]:
+        used, blank, headers = len(self.lines), 0, 0
+        if self._is_plain():
+            self.texts = self.contents = self.lines
+            self.kept = list(range(len(self.lines)))
+            if is_first and self.header.line is not None:
+                self.texts = self.contents = self.lines[1:]
+                self.kept, headers = self.kept[1:], 1
+        else:
+            used, blank, headers = self._sort_out(is_last=is_last, is_cut=is_cut)
+        rows = RawRows(self._frame(), self.contents, self.rejected, blank, headers, position)
+        return rows, used
+
+    def _is_plain(self) -> bool:
+        """No quote, no blank or odd line: the whole block can go through the fast parser."""
+        if self.file._encoding != "utf-8":
+            return False
+        joined = b"\n".join(self.lines)
+        if b"\0" in joined or b"\r" in joined or (self.quote and self.quote in joined):
+            return False
+        if not joined.isascii():
+            try:
+                joined.decode()
+            except UnicodeDecodeError:
+                return False
+        if self.header.line is not None and self.start > 1 and self.header.line in joined:
+            return False
+        wanted, delimiter = self.header.width - 1, self.delimiter
+        return all(line.count(delimiter) == wanted for line in self.lines) and (
+            wanted > 0 or all(self.lines)
+        )
+
+    def _reject(self, index: int, code: str, reason: str, content: bytes) -> None:
+        number = self.start + index
+        self.rejected.append(
+            Rejected(number, code, f"{self.file.name} line {number}: {reason}", None, content)
+        )
+
+    def _sort_out(self, *, is_last: bool, is_cut: bool) -> tuple[int, int, int]:
+        """Line by line. Returns lines used (a quoted row may need the next block), blanks, headers."""
+        encoding, width = self.file._encoding, self.header.width
+        blank = headers = index = 0
+        while index < len(self.lines):
+            line, first = self.lines[index], index
+            index += 1
+            if not line.strip():
+                blank += 1
+                continue
+            if line == self.header.line:
+                headers += 1
+                continue
+            if b"\0" in line:
+                self._reject(first, "nul_byte", "holds NUL bytes: check the export or its transport", line)
+                continue
+            try:
+                text = line.decode(encoding)
+            except UnicodeDecodeError as error:
+                self._reject(
+                    first, "encoding",
+                    f"byte {error.start + 1} is not {encoding}: correct the export, or 'encoding' "
+                    f"in {self.file.feed_file}", line,
+                )
+                continue
+            cells: list[str] | None = None
+            if (self.quote and self.quote in line) or "\r" in text:
+                cells, taken = self._quoted(first, text, is_last=is_last)
+                if taken == 0:  # goes on beyond this block
+                    return first, blank, headers
+                index = first + taken
+                line = b"\n".join(self.lines[first:index])
+            found = len(cells) if cells is not None else text.count(self.file.mapping.delimiter) + 1
+            if found > width:  # delimiters at the end of the line carry nothing
+                cells = cells if cells is not None else text.split(self.file.mapping.delimiter)
+                if not any(cell.strip() for cell in cells[width:]):
+                    cells, found = cells[:width], width
+            if found != width:
+                cut = " (the file ends within this line)" if is_cut and index == len(self.lines) else ""
+                self._reject(
+                    first, "column_count",
+                    f"has {found} columns instead of {width}{cut}: correct the line and send it again",
+                    line,
+                )
+                continue
+            if cells is not None:
+                self.special[len(self.kept)] = cells
+            self.kept.append(first)
+            self.contents.append(line)
+            self.texts.append(text.encode() if encoding != "utf-8" else line)
+        return len(self.lines), blank, headers
+
+    def _quoted(self, first: int, text: str, *, is_last: bool) -> tuple[list[str] | None, int]:
+        """Cells of a row with quotes, and how many lines it takes (0: ask again with more lines).
+
+        A quoted field may span lines. Where its end does not come, or the result has the wrong
+        width, the quote is taken as an ordinary character: one stray quote must not swallow rows.
+        """
+        if self.quote is None:
+            return text.split(self.file.mapping.delimiter), 1
+        parts = [text]
+        for extra in range(LONGEST_QUOTED_ROW):
+            try:
+                rows = list(self.file._csv_reader(["\n".join(parts)], strict=True))
+            except csv.Error:
+                rows = []
+            if len(rows) == 1 and len(rows[0]) == self.header.width:
+                return rows[0], extra + 1
+            if rows and len(rows) == 1 and not extra:
+                return rows[0], 1  # well-formed, but of another width
+            following = first + extra + 1
+            if following >= len(self.lines):
+                if is_last or following - first >= LONGEST_QUOTED_ROW:
+                    break
+                return None, 0
+            try:
+                parts.append(self.lines[following].decode(self.file._encoding))
+            except UnicodeDecodeError:
+                break
+        return text.split(self.file.mapping.delimiter), 1
+
+    def _frame(self) -> pl.DataFrame:
+        names = self.header.names
+        if self.special:
+            cells = [
+                self.special.get(i) or self.texts[i].decode().split(self.file.mapping.delimiter)
+                for i in range(len(self.kept))
+            ]
+            columns = list(zip(*cells, strict=True)) if cells else [()] * len(names)
+            frame = pl.DataFrame(
+                {name: pl.Series(column, dtype=pl.String) for name, column in zip(names, columns, strict=True)}
+            )
+        elif self.texts:
+            frame = self._fast_frame(names)
+        else:
+            frame = pl.DataFrame({name: pl.Series([], dtype=pl.String) for name in names})
+        hashes = pl.Series("row_hash", [md5(content).hexdigest() for content in self.contents], dtype=pl.String)
+        numbers = pl.Series("line_number", self.kept, dtype=pl.Int64) + self.start
+        return frame.with_columns(hashes, numbers)
+
+    def _fast_frame(self, names: list[str]) -> pl.DataFrame:
+        data = b"\n".join(self.texts) + b"\n"
+        table = pa_csv.read_csv(
+            pa.BufferReader(data),
+            pa_csv.ReadOptions(column_names=names, block_size=len(data) + 1, use_threads=False),
+            pa_csv.ParseOptions(
+                delimiter=self.file.mapping.delimiter, quote_char=False, ignore_empty_lines=False
+            ),
+            pa_csv.ConvertOptions(
+                column_types={name: pa.large_string() for name in names},
+                strings_can_be_null=False, check_utf8=False,
+            ),
+        )
+        if table.num_rows != len(self.texts):  # never seen; no row may be lost to a parser's whim
+            raise AssertionError(f"{self.file.name}: {table.num_rows} rows of {len(self.texts)} lines")
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+
+def _listed(names: list[str], most: int = 20) -> str:
+    shown = ", ".join(name[:40] or "(no name)" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,431 @@
+"""From rows of text to typed, coded rows of the intake contract. Column-wise throughout.
+
+Each field becomes `t:<field>` (its text, null where missing) and `<field>` (its value); a field
+whose text is there but whose value is not could not be read.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from callhouse.sources import contract
+from callhouse.sources.contract import Batch, Rejected
+from callhouse.sources.delimited import zones
+from callhouse.sources.delimited.mapping import Column, Condition, Feed, RecordMapping
+from callhouse.sources.delimited.reader import RawRows
+
+TOLERANCE_SECONDS = 2  # METRICS.md, ruling 1
+DAY = 86_400 * zones.MICRO
+# A value in a reason may be a caller's number that slipped into another column.
+LONG_NUMBER = re.compile(r"\d{7,}")
+
+
+def masked(text: str) -> str:
+    """`text` without the digits of long numbers, except the first three."""
+    return LONG_NUMBER.sub(lambda found: found[0][:3] + "#" * (len(found[0]) - 3), text)
+
+
+@dataclass
+class _Work:
+    """The rows of one block on their way through the steps below."""
+
+    frame: pl.DataFrame
+    problems: list[tuple[str, str, str | None, str]] = field(default_factory=list)  # flag, code, column, fix
+    issues: list[pl.Expr] = field(default_factory=list)
+
+    def any(self, flag: pl.Expr) -> bool:
+        """Whether `flag` holds for some row."""
+        return bool(self.frame.select(flag.fill_null(False).any()).item())
+
+    def problem(self, flag: pl.Expr, code: str, column: str | None, sentence: str) -> None:
+        """Rows where `flag` holds go to quarantine."""
+        if self.any(flag):
+            name = f"!{len(self.problems)}"
+            self.frame = self.frame.with_columns(flag.fill_null(False).alias(name))
+            self.problems.append((name, code, column, sentence))
+
+    def issue(self, flag: pl.Expr, text: str | pl.Expr) -> None:
+        """Rows where `flag` holds keep a note in data_issues."""
+        if self.any(flag):
+            name = f"?{len(self.issues)}"
+            value = pl.lit(text) if isinstance(text, str) else text
+            self.frame = self.frame.with_columns(pl.when(flag).then(value).alias(name))
+            self.issues.append(pl.col(name))
+
+
+def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) -> Batch:
+    """Type, code and check the rows of one block."""
+    # "c:" keeps the file's columns apart from the fields, which may have the same names.
+    cells = (pl.col(name).alias(f"c:{name}") for name in mapping.needed)
+    work = _Work(raw.frame.select("line_number", "row_hash", *cells))
+    _read_fields(work, mapping)
+    if mapping.clock:
+        _read_clock(work, mapping)
+    times = _to_utc(work, mapping, feed.time_zone)
+    _check_fields(work, mapping)
+    if mapping.record is contract.LEGS:
+        _durations(work, times)
+        _refine(work, mapping)
+        _service_only_when_answered(work)
+    else:
+        _refine(work, mapping)
+    rows, rejected = _separate(work, mapping, raw, file_name)
+    return Batch(
+        rows, raw.rejected + rejected,
+        read=raw.frame.height + len(raw.rejected),
+        header_rows=raw.header_rows, position=raw.position,
+    )
+
+
+# ------------------------------------------------------------------------------ reading fields
+def _text(column: Column) -> pl.Expr:
+    if column.constant is not None:
+        return pl.lit(column.constant)
+    parts = [_cleaned(name, column.missing) for name in column.columns]
+    return parts[0] if len(parts) == 1 else pl.concat_str(parts, separator=column.join)
+
+
+def _cleaned(name: str, missing: Sequence[str]) -> pl.Expr:
+    text = pl.col(f"c:{name}").str.strip_chars()
+    flag = text == missing[0]
+    for marker in missing[1:]:
+        flag = flag | (text == marker)
+    return pl.when(~flag).then(text)
+
+
+def _value(column: Column) -> pl.Expr:
+    """The value of `t:<field>`; null where it cannot be read."""
+    text, kind = pl.col(f"t:{column.field.name}"), column.field.kind
+    if kind in ("text", "code") and column.codes:
+        return text.replace_strict(
+            [code for code, _ in column.codes], [meaning for _, meaning in column.codes],
+            default=None, return_dtype=pl.String,
+        )
+    if kind == "integer":
+        return text.cast(pl.Int32, strict=False)
+    if kind == "seconds":
+        return _seconds(text, column)
+    if kind == "day":
+        return text.str.to_date(column.format, strict=False)
+    if kind == "instant":
+        return _instant(text, column.format or "")
+    if kind == "caller" and column.pattern:
+        return pl.when(text.str.contains(f"^(?:{column.pattern})$")).then(text)
+    return text
+
+
+def _seconds(text: pl.Expr, column: Column) -> pl.Expr:
+    if column.unit == "hms":  # [hours:]minutes:seconds, hours beyond 24 included
+        parts = text.str.split(":").list.eval(pl.element().cast(pl.Float64, strict=False))
+        count = parts.list.len()
+        value = (
+            pl.when(count == 3).then(
+                parts.list.get(0, null_on_oob=True) * 3600
+                + parts.list.get(1, null_on_oob=True) * 60 + parts.list.get(2, null_on_oob=True)
+            ).when(count == 2).then(
+                parts.list.get(0, null_on_oob=True) * 60 + parts.list.get(1, null_on_oob=True)
+            )
+        )  # fmt: skip
+        return value
+    if column.decimal == ",":
+        text = text.str.replace(",", ".", literal=True)
+    value = text.cast(pl.Float64, strict=False)
+    value = pl.when(value.is_finite()).then(value)
+    return value / 1000 if column.unit == "ms" else value
+
+
+def _instant(text: pl.Expr, form: str) -> pl.Expr:
+    if form in ("epoch_seconds", "epoch_milliseconds"):
+        factor = zones.MICRO if form == "epoch_seconds" else zones.MICRO // 1000
+        number = text.cast(pl.Float64, strict=False)
+        number = pl.when(number.abs() * factor < 1 << 60).then(number)
+        return (number * factor).round().cast(pl.Int64)
+    parsed = text.str.to_datetime(form, strict=False, time_unit="us")
+    return parsed.dt.epoch("us")
+
+
+def _is_absolute(column: Column) -> bool:
+    form = column.format or ""
+    return form.startswith("epoch_") or "%z" in form
+
+
+def _read_fields(work: _Work, mapping: RecordMapping) -> None:
+    own = [column for column in mapping.columns if column.copy is None]
+    work.frame = work.frame.with_columns(
+        _text(column).alias(f"t:{column.field.name}") for column in own
+    ).with_columns(_value(column).alias(column.field.name) for column in own)
+
+
+def _read_clock(work: _Work, mapping: RecordMapping) -> None:
+    """Local instants from a date and times of day that happen one after the other.
+
+    A time is the next one after its predecessor: earlier on the clock means past midnight. Only
+    a step back of up to `disorder_seconds` is the clocks' disagreement and stays on its day.
+    """
+    clock = mapping.clock
+    assert clock is not None
+    texts = [_text(step).alias(f"t:{step.field.name}") for step in clock.times]
+    work.frame = work.frame.with_columns(_text(clock.date).alias("t:date"), *texts).with_columns(
+        pl.col("t:date").str.to_date(clock.date.format, strict=False).alias("date:value"),
+        *(
+            (
+                pl.col(f"t:{step.field.name}").str.to_time(clock.time_format, strict=False)
+                .cast(pl.Int64) // 1000
+            ).alias(step.field.name)
+            for step in clock.times
+        ),
+    )  # fmt: skip
+    first, *others = [step.field.name for step in clock.times]
+    day = pl.col("date:value").cast(pl.Int64) * DAY
+    slack = clock.disorder_seconds * zones.MICRO
+    work.frame = work.frame.with_columns((day + pl.col(first)).alias(first))
+    previous = pl.col(first)
+    for index, name in enumerate(others):
+        step = (pl.col(name) - previous + slack) % DAY - slack
+        work.frame = work.frame.with_columns(
+            (previous + step).alias(name),
+            pl.coalesce(previous + step, previous).alias(f"previous:{index}"),
+        )
+        previous = pl.col(f"previous:{index}")
+    work.problem(
+        pl.col("date:value").is_null(), "bad_date", clock.date.columns[0],
+        "is no date in the form " + (clock.date.format or ""),
+    )
+
+
+def _check_fields(work: _Work, mapping: RecordMapping) -> None:
+    """What cannot be read, is missing or is unknown: quarantine or issue, as the mapping says."""
+    clock_times = mapping.clock.times if mapping.clock else ()
+    for column in (*clock_times, *(c for c in mapping.columns if c.copy is None)):
+        name, kind = column.field.name, column.field.kind
+        source = column.columns[0] if column.columns else None
+        text, value = pl.col(f"t:{name}"), pl.col(name)
+        nulls = work.frame.select(text.null_count().alias("t"), value.null_count().alias("v")).row(0)
+        if column.field.required and nulls[0]:
+            work.problem(text.is_null(), "missing_value", source, "is empty, and every row needs it")
+        if nulls[0] == nulls[1]:
+            continue
+        unread = text.is_not_null() & value.is_null()
+        if kind in ("text", "code"):
+            if column.unknown == "quarantine":
+                work.problem(
+                    unread, "unknown_code", source,
+                    "is a code that the mapping does not know: add it under 'codes'",
+                )
+            else:
+                work.issue(unread, _issue_with_value("unknown_code", name, text))
+        elif kind == "caller":
+            work.issue(unread, "unreadable:caller")
+        elif column.unreadable == "keep":
+            work.issue(unread, f"unreadable:{name}")
+        elif column in clock_times and mapping.clock:
+            known_date = pl.col("date:value").is_not_null()
+            work.problem(
+                unread & known_date, "bad_time", source,
+                f"is no time in the form {mapping.clock.time_format}",
+            )
+        elif kind in ("instant", "day"):
+            work.problem(unread, "bad_date", source, f"is no date or time in the form {column.format}")
+        else:
+            work.problem(unread, "bad_number", source, "is no number")
+    for column in mapping.columns:
+        if column.copy:
+            work.frame = work.frame.with_columns(pl.col(column.copy).alias(column.field.name))
+
+
+def _issue_with_value(code: str, name: str, text: pl.Expr) -> pl.Expr:
+    # Braces, quotes and commas would end the array element; long numbers may be a caller's.
+    clean = text.str.replace_all(r'["\\{},\s]', "_").str.replace_all(r"\d{5,}", "#").str.head(40)
+    return pl.format(f"{code}:{name}={{}}", clean)
+
+
+# ------------------------------------------------------------------------------ time
+def _to_utc(work: _Work, mapping: RecordMapping, zone: str) -> list[str]:
+    """Turn local instants into UTC microseconds; returns the instants that the mapping fills."""
+    steps = mapping.clock.times if mapping.clock else ()
+    columns = {c.field.name: c for c in (*steps, *mapping.columns) if c.field.kind == "instant"}
+    names = [name for name in contract.LEG_TIMES if name in columns]
+    if not names:
+        _check_days(work, mapping, mapping.record.day)
+        return []
+    absolute = [name for name in names if _is_absolute(columns[name])]
+    local = [name for name in names if name not in absolute and columns[name].copy is None]
+    span = work.frame.select(
+        pl.min_horizontal(pl.col(name).min() for name in names).alias("low"),
+        pl.max_horizontal(pl.col(name).max() for name in names).alias("high"),
+    ).row(0)
+    epoch = datetime.datetime(1970, 1, 1)
+    limits = [max(0, min(value or 0, 4_102_444_800 * zones.MICRO)) for value in span]
+    parts = zones.pieces(zone, *(epoch + datetime.timedelta(microseconds=v) for v in limits))
+
+    arrived = pl.col("arrived_at")
+    if "arrived_at" in absolute:  # the local day of an absolute instant
+        zoned = pl.from_epoch(arrived, time_unit="us").dt.replace_time_zone("UTC")
+        business_day = zoned.dt.convert_time_zone(zone).dt.date()
+    else:
+        business_day = pl.from_epoch(arrived.floordiv(DAY), time_unit="d")
+    work.frame = work.frame.with_columns(business_day.alias("business_day"))
+    _check_days(work, mapping, "business_day")
+
+    kinds = {part.kind for part in parts}
+    for name in local if len(kinds) > 1 else ():
+        kind = zones.pick(pl.col(name), parts, "kind")
+        work.issue(kind == "ambiguous", f"ambiguous_time:{name}")
+        work.issue(kind == "missing", f"nonexistent_time:{name}")
+    folds = [zones.pick(pl.col(name), parts, "fold").alias(f"fold:{name}") for name in local]
+    work.frame = work.frame.with_columns(
+        *((pl.col(name) - zones.pick(pl.col(name), parts, "offset")).alias(name) for name in local),
+        *(folds if "ambiguous" in kinds else ()),
+    )
+    if "ambiguous" in kinds:
+        # In the repeated hour the first pass is assumed, unless that puts a time well before
+        # the one it follows.
+        previous = pl.col(names[0])
+        for name in names[1:]:
+            if name in local:
+                fold = pl.col(f"fold:{name}")
+                late = (fold > 0) & (pl.col(name) < previous - fold // 2)
+                work.frame = work.frame.with_columns(
+                    pl.when(late).then(pl.col(name) + fold).otherwise(pl.col(name)).alias(name)
+                )
+            previous = pl.coalesce(pl.col(name), previous)
+    return names
+
+
+def _check_days(work: _Work, mapping: RecordMapping, name: str) -> None:
+    low = mapping.plausible_from
+    ahead = datetime.timedelta(days=1 if mapping.record is contract.LEGS else 366)
+    high = mapping.plausible_to or datetime.datetime.now(datetime.UTC).date() + ahead
+    day = pl.col(name)
+    work.problem(
+        (day < low) | (day > high), "implausible_date", None,
+        f"the day is not between {low} and {high} ('plausible_days' in the mapping)",
+    )
+
+
+# ------------------------------------------------------------------------------ durations
+def _durations(work: _Work, times: list[str]) -> None:
+    """Reported durations against the row times that bound them (METRICS.md, ruling 1)."""
+    fields = [item.name for item in contract.LEGS.fields if item.kind == "seconds"]
+    missing = [pl.lit(None, pl.Float64).alias(n) for n in fields if n not in work.frame.columns]
+    work.frame = work.frame.with_columns(missing)
+    held = pl.col("hold_seconds").fill_null(0)
+    for name in fields:
+        value = pl.col(name)
+        bounds = contract.LEG_DURATIONS.get(name, ("", ""))
+        if bounds[0] not in times or bounds[1] not in times:
+            work.issue(value < 0, f"negative:{name}")
+            work.frame = work.frame.with_columns(pl.when(value >= 0).then(value).alias(name))
+            continue
+        start, end = (pl.col(bound) for bound in bounds)
+        whole = (end - start) / zones.MICRO
+        own = whole - held if name == "talk_seconds" else whole
+        work.issue(value < 0, f"negative:{name}")
+        work.issue((value >= 0) & ((own - value).abs() > TOLERANCE_SECONDS), f"disagrees:{name}")
+        work.issue(value.is_null() & (own < 0), f"order:{bounds[1]}")
+        total = value + held if name == "talk_seconds" else value
+        length = pl.when(total > 0).then((total * zones.MICRO).cast(pl.Int64))
+        work.frame = work.frame.with_columns(
+            pl.when(value >= 0).then(value).when(own >= 0).then(own).alias(name),
+            # One missing bound follows from the other (a "missing" 0:00:00 that was midnight).
+            pl.coalesce(start, end - length).alias(bounds[0]),
+            pl.coalesce(end, start + length).alias(bounds[1]),
+        )
+
+
+def _service_only_when_answered(work: _Work) -> None:
+    """Without an answer there is no service: such times and durations are the source's dirt."""
+    answered = pl.col("outcome") == "answered"
+    present = [name for name in contract.LEG_TIMES if name in work.frame.columns]
+    for name in contract.SERVICE:
+        work.issue(~answered & (pl.col(name) > 0), f"unanswered:{name}")
+    emptied = [*contract.SERVICE, *(n for n in ("answered_at", "released_at") if n in present)]
+    work.frame = work.frame.with_columns(
+        pl.when(answered).then(pl.col(name)).alias(name) for name in emptied
+    )
+    latest = pl.max_horizontal(pl.col(name) for name in present)
+    if "ended_at" in present:
+        latest = pl.coalesce(pl.col("ended_at"), latest)
+    number = pl.col("leg_number").fill_null(1) if "leg_number" in work.frame.columns else pl.lit(1)
+    work.frame = work.frame.with_columns(
+        latest.alias("ended_at"), number.cast(pl.Int32).alias("leg_number")
+    )
+
+
+# ------------------------------------------------------------------------------ rules, result
+def _condition(condition: Condition, work: _Work) -> pl.Expr:
+    if condition.field not in work.frame.columns:
+        return pl.lit(None in condition.values)
+    value = pl.col(condition.field)
+    flag = pl.lit(False)
+    if condition.above is not None or condition.below is not None:
+        flag = pl.lit(True)
+        if condition.above is not None:
+            flag = flag & (value > condition.above)
+        if condition.below is not None:
+            flag = flag & (value < condition.below)
+        return flag.fill_null(False)
+    is_number = work.frame.schema[condition.field].is_numeric()
+    for wanted in condition.values:
+        if wanted is None:
+            flag = flag | value.is_null()
+        else:
+            flag = flag | (value == (float(wanted) if is_number else wanted))
+    return flag.fill_null(False)
+
+
+def _refine(work: _Work, mapping: RecordMapping) -> None:
+    for rule in mapping.refine:
+        flag = pl.lit(True)
+        for condition in rule.when:
+            flag = flag & _condition(condition, work)
+        if rule.issue:
+            work.issue(flag, rule.issue)
+        changes = []
+        for name, text in rule.set:
+            item = mapping.record.by_name[name]
+            kind = {"seconds": pl.Float64(), "instant": pl.Int64()}.get(item.kind, pl.String())
+            new = pl.lit(None if text is None else float(text) if item.kind == "seconds" else text, kind)
+            old = pl.col(name) if name in work.frame.columns else pl.lit(None, kind)
+            changes.append(pl.when(flag).then(new).otherwise(old).alias(name))
+        work.frame = work.frame.with_columns(changes)
+
+
+def _separate(
+    work: _Work, mapping: RecordMapping, raw: RawRows, file_name: str
+) -> tuple[pl.DataFrame, list[Rejected]]:
+    """Rows that can be staged, and the others with the first reason of each."""
+    rejected: list[Rejected] = []
+    frame = work.frame
+    if work.problems:
+        flags = [name for name, *_ in work.problems]
+        bad = frame.with_row_index("position").filter(pl.any_horizontal(flags))
+        for row in bad.iter_rows(named=True):
+            flag, code, column, sentence = next(p for p in work.problems if row[p[0]])
+            number = row["line_number"]
+            shown = f"column '{column}': '{masked(row[f'c:{column}'])[:60]}' " if column else ""
+            reason = f"{file_name} line {number}: {shown}{sentence}"
+            rejected.append(
+                Rejected(number, code, reason, column, raw.contents[row["position"]])
+            )
+        frame = frame.filter(~pl.any_horizontal(flags))
+    if work.issues:
+        joined = pl.concat_str(work.issues, separator=",", ignore_nulls=True)
+        issues = pl.when(joined != "").then(pl.lit("{") + joined + pl.lit("}"))
+    else:
+        issues = pl.lit(None, pl.String)
+    frame = frame.with_columns(issues.alias("data_issues"))
+    wanted: list[pl.Expr] = []
+    for item in mapping.record.fields:
+        kind = {"seconds": pl.Float64(), "instant": pl.Int64(), "integer": pl.Int32(),
+                "day": pl.Date()}.get(item.kind, pl.String())  # fmt: skip
+        present = pl.col(item.name) if item.name in frame.columns else pl.lit(None)
+        wanted.append(present.cast(kind).alias(item.name))
+    if mapping.record is contract.LEGS:
+        wanted += [pl.col("business_day"), pl.col("data_issues")]
+    return frame.select("line_number", "row_hash", *wanted), rejected

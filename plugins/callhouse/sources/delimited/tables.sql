@@ -1,0 +1,73 @@
+-- Staging tables of delimited feeds. Idempotent. One row = one record of a file, typed and coded.
+set role callhouse_owner;
+
+-- One row per leg: the way of one call through IVR, at most one queue and at most one agent.
+-- A feed with one row per call has legs numbered 1. Daily partitions by business day (the local
+-- day of the call's arrival), made when a file needs them; none by default, so no row can hide.
+create table if not exists staging.delimited_legs (
+    source text not null,
+    call_id text not null,
+    leg_number integer not null,
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,            -- md5 of the row's raw fields: exact duplicates
+    superseded_by bigint,              -- unit that brought a newer version of this leg
+    caller_token uuid,
+    caller_key_version smallint,
+    caller_region_code text,           -- ISO 3166-2 (China) or ISO 3166-1
+    caller_carrier text,
+    hotline_id text,
+    channel text,                      -- ivr | bot | human | callback | voicemail
+    business_type text,
+    queue_id text,                     -- null: the leg reached no queue
+    agent_id text,
+    priority text,
+    outcome text not null,             -- see docs: leg outcomes
+    abandon_stage text,                -- ivr | bot | queue | ring | hold | voicemail
+    transfer_type text,                -- blind | attended | consult: how the agent passed it on
+    hangup_party text,                 -- customer | agent | system
+    data_issues text[],
+    ivr_seconds numeric,
+    wait_seconds numeric,              -- queue entry to answer or departure, ringing included
+    ring_seconds numeric,
+    talk_seconds numeric,
+    hold_seconds numeric,
+    acw_seconds numeric,
+    business_day date not null,
+    arrived_at timestamptz not null,   -- of the call, the same on each of its legs
+    ivr_entered_at timestamptz,
+    ivr_left_at timestamptz,
+    queue_entered_at timestamptz,
+    queue_left_at timestamptz,
+    answered_at timestamptz,
+    released_at timestamptz,           -- end of this leg's conversation
+    ended_at timestamptz               -- of the call
+) partition by range (business_day);
+
+create table if not exists staging.delimited_agents (
+    source text not null,
+    agent_id text not null,
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,
+    superseded_by bigint,
+    agent_name text,
+    team_id text,
+    team_name text,
+    region_code text,
+    valid_from date not null
+);
+
+create table if not exists staging.delimited_queues (
+    source text not null,
+    queue_id text not null,
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,
+    superseded_by bigint,
+    queue_name text,
+    business_type text,
+    valid_from date not null
+);
+
+reset role;

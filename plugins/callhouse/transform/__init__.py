@@ -1,0 +1,328 @@
+"""From staging to published marts: dirty days are claimed, built, audited, sealed and published.
+
+Every step reads its work from tables and may be repeated: an Airflow task that is retried and a
+command that was killed leave nothing to clean up. One lock lets a single build run at a time,
+because the candidate schema is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import psycopg
+
+from callhouse import warehouse
+from callhouse.errors import CallhouseError
+from callhouse.settings import Settings
+from callhouse.transform import dbt, marts
+from callhouse.transform.dbt import BuildError, Report
+
+# A build holds its days in memory-sized joins; 31 is a month's load in one go.
+MAX_DAYS = 62
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """What one build brought to the readers. Row counts are sums over all relations."""
+
+    build_id: int
+    published_days: tuple[date, ...]
+    held_days: dict[date, str]
+    inserted_rows: int
+    deleted_rows: int
+
+
+@dataclass(frozen=True)
+class DrainReport:
+    """Every build of one `drain`."""
+
+    builds: tuple[PublishReport, ...] = ()
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def published_days(self) -> int:
+        """Days brought to the readers."""
+        return sum(len(b.published_days) for b in self.builds)
+
+
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[psycopg.Connection]:
+    """A session that holds the lock of the candidate schema; waits up to ten minutes for it."""
+    with warehouse.connect(settings, autocommit=True) as connection:
+        connection.execute("set lock_timeout = '10min'")
+        try:
+            connection.execute("select pg_advisory_lock(hashtext('callhouse.transform'))")
+        except psycopg.errors.LockNotAvailable:
+            raise CallhouseError(
+                "another transform has been running for ten minutes: see `./callhouse status`"
+            ) from None
+        yield connection
+
+
+def prepare(settings: Settings, report: Report = print) -> None:
+    """Bring seeds, published tables and views up to date with the dbt project."""
+    from callhouse.sources import registry
+
+    with warehouse.connect(settings) as connection:
+        for feed in registry.feeds(settings):
+            registry.register(connection, feed)
+    stamp = settings.home / "dbt" / "prepared"
+    current = dbt.project_hash(settings)
+    manifest = dbt.manifest(settings)
+    with warehouse.connect(settings) as connection:
+        for change in marts.synchronise(connection, marts.from_manifest(manifest)):
+            report(change)
+        seeded = connection.execute(
+            "select count(*) from pg_tables where schemaname = 'reference'"
+        ).fetchone()
+    if not seeded or not seeded[0] or not stamp.exists() or stamp.read_text() != current:
+        dbt.run(settings, "seed", report=dbt.quiet)
+        stamp.write_text(current)
+
+
+def pending(settings: Settings) -> int:
+    """Days that wait to be built."""
+    with warehouse.connect(settings) as connection:
+        count = "select count(distinct business_day) from ops.dirty_marks"
+        return int(warehouse.one(connection, count)[0])
+
+
+def mark(settings: Settings, days: Sequence[date] | None, reason: str) -> int:
+    """Mark `days` (None: every day that was ever landed) dirty; returns how many."""
+    with warehouse.connect(settings) as connection:
+        if days is None:
+            cursor = connection.execute(
+                "insert into ops.dirty_marks (business_day, reason) select business_day, %s from ("
+                " select business_day from ops.unit_days"
+                " union select business_day from ops.published_days) as known",
+                [reason],
+            )
+        else:
+            cursor = connection.execute(
+                "insert into ops.dirty_marks (business_day, reason) select unnest(%s::date[]), %s",
+                [list(days), reason],
+            )
+        return cursor.rowcount
+
+
+def claim(settings: Settings, *, max_rows: int = 2_000_000) -> int | None:
+    """Claim the oldest dirty days for a new build; None when nothing is dirty.
+
+    At most `max_rows` staged rows and MAX_DAYS days, at least one day. A build that was left
+    unfinished (killed process) is abandoned and its days are claimed anew.
+    """
+    with _only_one(settings) as connection, connection.transaction():
+        connection.execute(
+            "update ops.builds set status = 'abandoned' "
+            "where status in ('claimed', 'built', 'audited')"
+        )
+        connection.execute("update ops.dirty_marks set build_id = null where build_id is not null")
+        rows = connection.execute(
+            """
+            select
+                m.business_day,
+                min(m.batch_limit) as batch_limit,
+                coalesce(max(s.staged_rows), 0) as staged_rows
+            from ops.dirty_marks as m
+            left join (
+                select business_day, sum(staged_rows) as staged_rows
+                from ops.unit_days
+                group by business_day
+            ) as s on m.business_day = s.business_day
+            group by m.business_day
+            order by m.business_day
+            """
+        ).fetchall()
+        if not rows:
+            return None
+        limit = rows[0][1]
+        days: list[date] = []
+        total = 0
+        for day, batch_limit, staged_rows in rows:
+            # Days of a failed build come apart from the others, in ever smaller groups.
+            if batch_limit != limit:
+                continue
+            total += int(staged_rows)
+            if days and (total > max_rows or len(days) >= min(limit or MAX_DAYS, MAX_DAYS)):
+                break
+            days.append(day)
+        created = "insert into ops.builds default values returning build_id"
+        build_id = int(warehouse.one(connection, created)[0])
+        connection.execute(
+            "insert into ops.build_days (build_id, business_day) select %s, unnest(%s::date[])",
+            [build_id, days],
+        )
+        connection.execute(
+            "update ops.dirty_marks set build_id = %s where business_day = any(%s)",
+            [build_id, days],
+        )
+        return build_id
+
+
+def build(settings: Settings, build_id: int, report: Report = print) -> None:
+    """Build the candidate days with one `dbt build`.
+
+    Raises BuildError where the rows do not satisfy the project's tests. The days of the failed
+    build are then claimed in halves, until the one that fails alone is held for a person.
+    """
+    with _only_one(settings) as connection:
+        _check_status(connection, build_id, "claimed", "built")
+        prepare(settings, report)
+        try:
+            results = dbt.run(settings, "build", "--selector", "production", report=report)
+        except BuildError as failure:
+            _record(connection, build_id, dbt.read_results(_results_file(settings)))
+            _split(connection, build_id, str(failure))
+            raise
+        _record(connection, build_id, results)
+        connection.execute(
+            "update ops.builds set status = 'built', built_at = now() where build_id = %s",
+            [build_id],
+        )
+
+
+def _results_file(settings: Settings) -> Path:
+    return dbt.target(settings) / "run_results.json"
+
+
+def _check_status(connection: psycopg.Connection, build_id: int, *wanted: str) -> None:
+    row = connection.execute(
+        "select status from ops.builds where build_id = %s", [build_id]
+    ).fetchone()
+    status = row[0] if row else "unknown"
+    if status not in wanted:
+        raise CallhouseError(
+            f"build {build_id} is {status}, not {' or '.join(wanted)}: another transform has "
+            "taken its days over, so there is nothing left to do for this one"
+        )
+
+
+def _record(connection: psycopg.Connection, build_id: int, results: list[dbt.NodeResult]) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ops.model_results"
+            " (build_id, node, status, seconds, affected_rows, failures, message)"
+            " values (%s, %s, %s, %s, %s, %s, %s)",
+            [
+                (build_id, r.node, r.status, r.seconds, r.affected_rows, r.failures, r.message)
+                for r in results
+            ],
+        )
+
+
+def _split(connection: psycopg.Connection, build_id: int, problem: str) -> None:
+    with connection.transaction():
+        connection.execute(
+            "update ops.builds set status = 'failed', problem = %s where build_id = %s",
+            [problem, build_id],
+        )
+        days = [
+            row[0]
+            for row in connection.execute(
+                "select business_day from ops.build_days where build_id = %s", [build_id]
+            ).fetchall()
+        ]
+        if len(days) > 1:
+            connection.execute(
+                "update ops.dirty_marks set build_id = null, batch_limit = %s where build_id = %s",
+                [(len(days) + 1) // 2, build_id],
+            )
+            return
+        connection.execute("delete from ops.dirty_marks where build_id = %s", [build_id])
+        connection.execute(
+            "insert into ops.held_days (business_day, build_id, reason) values (%s, %s, %s) "
+            "on conflict (business_day) do update "
+            "set build_id = excluded.build_id, reason = excluded.reason, held_at = now()",
+            [days[0], build_id, problem],
+        )
+
+
+def audit(settings: Settings, build_id: int, report: Report = print) -> dict[date, str]:
+    """Seal the candidates and audit them; returns the days that must not be published, and why."""
+    # Great Expectations takes seconds to import, and only this step needs it.
+    from callhouse import quality
+
+    with _only_one(settings) as connection:
+        _check_status(connection, build_id, "built", "audited")
+        with connection.transaction():
+            connection.execute("select ops.seal(%s)", [build_id])
+        outcome = quality.audit(settings, build_id, report)
+        with connection.transaction():
+            for day, reason in outcome.failing_days.items():
+                connection.execute(
+                    "update ops.build_days set is_held = true, reason = %s "
+                    "where build_id = %s and business_day = %s",
+                    [reason, build_id, day],
+                )
+            connection.execute(
+                "update ops.builds set status = 'audited', audited_at = now() where build_id = %s",
+                [build_id],
+            )
+    return dict(outcome.failing_days)
+
+
+def publish(settings: Settings, build_id: int) -> PublishReport:
+    """Publish the audited days that passed; held days keep their last good version."""
+    with _only_one(settings) as connection:
+        _check_status(connection, build_id, "audited", "published", "held")
+        row = connection.execute(
+            "select status from ops.builds where build_id = %s", [build_id]
+        ).fetchone()
+        if row and row[0] == "audited":
+            try:
+                with connection.transaction():
+                    connection.execute("select ops.publish(%s)", [build_id])
+            except psycopg.errors.RaiseException as error:
+                # The candidates are not what was audited: have their days built again.
+                with connection.transaction():
+                    connection.execute(
+                        "update ops.builds set status = 'failed', problem = %s where build_id = %s",
+                        [str(error), build_id],
+                    )
+                raise CallhouseError(f"build {build_id} was not published: {error}") from None
+        open_relations = marts.unprotected(connection)
+        if open_relations:
+            raise CallhouseError(
+                f"{open_relations[0]} can be read without row security: revoke the grant"
+            )
+        return _publish_report(connection, build_id)
+
+
+def _publish_report(connection: psycopg.Connection, build_id: int) -> PublishReport:
+    days = connection.execute(
+        "select business_day, is_held, reason from ops.build_days where build_id = %s "
+        "order by business_day",
+        [build_id],
+    ).fetchall()
+    counts = warehouse.one(
+        connection,
+        "select coalesce(sum(inserted_rows), 0), coalesce(sum(deleted_rows), 0) "
+        "from ops.publications where build_id = %s",
+        [build_id],
+    )
+    return PublishReport(
+        build_id=build_id,
+        published_days=tuple(d[0] for d in days if not d[1]),
+        held_days={d[0]: d[2] or "audit failed" for d in days if d[1]},
+        inserted_rows=int(counts[0]),
+        deleted_rows=int(counts[1]),
+    )
+
+
+def drain(settings: Settings, report: Report = print) -> DrainReport:
+    """Build and publish until nothing is dirty. Days that fail are held, the others go on."""
+    builds: list[PublishReport] = []
+    problems: list[str] = []
+    while (build_id := claim(settings)) is not None:
+        try:
+            build(settings, build_id, report)
+        except BuildError as failure:
+            problems.append(str(failure))
+            continue
+        audit(settings, build_id, report)
+        builds.append(publish(settings, build_id))
+    return DrainReport(tuple(builds), tuple(problems))

@@ -1,0 +1,148 @@
+"""Running dbt: one process per build, its environment, and what it reported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from callhouse.errors import CallhouseError
+from callhouse.settings import Settings
+
+Report = Callable[[str], None]
+
+
+def quiet(_line: str) -> None:
+    """A report that keeps silent."""
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What dbt reports of one model or test. `seconds` is wall time."""
+
+    node: str
+    status: str
+    seconds: float
+    affected_rows: int | None
+    failures: int | None
+    message: str | None
+
+    @property
+    def is_bad(self) -> bool:
+        """True for a failed test or a model that did not run; a warning is not bad."""
+        return self.status in ("fail", "error", "runtime error")
+
+
+class BuildError(CallhouseError):
+    """dbt ran and found something wrong with the rows (not with the server or the project)."""
+
+
+def project(settings: Settings) -> Path:
+    """The dbt project's folder."""
+    return settings.repository / "dbt_project"
+
+
+def target(settings: Settings) -> Path:
+    """Where dbt writes; one manifest per instance, never in the checkout."""
+    return settings.home / "dbt" / "target"
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Environment of every dbt process of this instance."""
+    return {
+        **os.environ,
+        "DBT_PROFILES_DIR": str(project(settings)),
+        "DBT_PROJECT_DIR": str(project(settings)),
+        "DBT_TARGET_PATH": str(target(settings)),
+        "DBT_LOG_PATH": str(settings.home / "dbt" / "logs"),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DBT_HOST": settings.database_host,
+        "DBT_PORT": str(settings.postgres_port),
+        "DBT_USER": "callhouse_pipeline",
+        "DBT_PASSWORD": settings.secret("callhouse_pipeline_password"),
+        "DBT_DATABASE": "callhouse",
+    }
+
+
+def run(settings: Settings, *arguments: str, report: Report = print) -> list[NodeResult]:
+    """Run dbt and return its per-node results.
+
+    Raises BuildError where nodes failed, CallhouseError where dbt could not run at all.
+    """
+    results_file = target(settings) / "run_results.json"
+    results_file.unlink(missing_ok=True)
+    command = [str(settings.pipeline_bin / "dbt"), "--no-use-colors", *arguments]
+    process = subprocess.Popen(
+        command,
+        env=environment(settings),
+        cwd=project(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    tail: list[str] = []
+    for line in process.stdout or ():
+        tail = [*tail[-30:], line.rstrip()]
+        report(line.rstrip())
+    code = process.wait()
+    results = read_results(results_file)
+    bad = [r for r in results if r.is_bad]
+    if code and any(_is_infrastructure(r.message or "") for r in bad):
+        raise CallhouseError(f"dbt lost the warehouse: {bad[0].message}")
+    if bad:
+        sentences = [f"{r.node}: {(r.message or r.status).strip()}" for r in bad]
+        raise BuildError("; ".join(sentences))
+    if code:
+        raise CallhouseError("dbt did not run: " + " | ".join(t for t in tail[-8:] if t.strip()))
+    return results
+
+
+def _is_infrastructure(message: str) -> bool:
+    signs = ("server closed the connection", "could not connect", "connection refused",
+             "terminating connection", "the database system is", "no space left")  # fmt: skip
+    return any(sign in message.lower() for sign in signs)
+
+
+def read_results(file: Path) -> list[NodeResult]:
+    """Per-node results of the last run; empty where dbt wrote none."""
+    if not file.exists():
+        return []
+    return [
+        NodeResult(
+            node=r["unique_id"],
+            status=r["status"],
+            seconds=float(r["execution_time"]),
+            affected_rows=(r.get("adapter_response") or {}).get("rows_affected"),
+            failures=r.get("failures"),
+            message=r.get("message"),
+        )
+        for r in json.loads(file.read_text(encoding="utf-8"))["results"]
+    ]
+
+
+def manifest(settings: Settings) -> dict[str, Any]:
+    """dbt's manifest of this instance; parses the project where there is none or it is stale."""
+    file = target(settings) / "manifest.json"
+    stamp = target(settings) / "manifest.stamp"
+    current = project_hash(settings)
+    if not file.exists() or not stamp.exists() or stamp.read_text() != current:
+        # Partial parsing counts the metrics of a changed YAML file twice (dbt-core 1.12.6).
+        run(settings, "--no-partial-parse", "parse", report=quiet)
+        stamp.write_text(current)
+    loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return loaded
+
+
+def project_hash(settings: Settings) -> str:
+    """Fingerprint of everything in the dbt project."""
+    digest = hashlib.sha256()
+    for path in sorted(project(settings).rglob("*")):
+        if path.is_file() and path.suffix in (".sql", ".yml", ".csv", ".md"):
+            digest.update(str(path.relative_to(project(settings))).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,246 @@
+"""Published tables: made from the dbt contracts, protected when they are made, never replaced."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from callhouse import warehouse
+from callhouse.errors import CallhouseError
+
+# Columns that row security reads, and the scope type each belongs to.
+SCOPE_COLUMNS = {
+    "region_code": "region",
+    "team_id": "team",
+    "queue_id": "queue",
+    "agent_id": "agent",
+}
+
+
+@dataclass(frozen=True)
+class Mart:
+    """A published relation as its dbt contract describes it."""
+
+    name: str
+    description: str
+    columns: tuple[tuple[str, str, str], ...]  # name, data type, description
+    primary_key: tuple[str, ...]
+    is_by_day: bool
+    is_scoped: bool
+
+    @property
+    def contract(self) -> str:
+        """Fingerprint of what the table must look like."""
+        shape = [self.name, [c[:2] for c in self.columns], self.primary_key, self.is_by_day,
+                 self.is_scoped]  # fmt: skip
+        return hashlib.sha256(json.dumps(shape).encode()).hexdigest()
+
+
+def from_manifest(manifest: dict[str, Any]) -> list[Mart]:
+    """The models that are published, in name order."""
+    marts = []
+    for node in manifest["nodes"].values():
+        meta = node["config"].get("meta", {}) if node["resource_type"] == "model" else {}
+        if not meta.get("published"):
+            continue
+        marts.append(
+            Mart(
+                name=node["name"],
+                description=node["description"].strip(),
+                columns=tuple(
+                    (c["name"], c["data_type"], (c["description"] or "").strip())
+                    for c in node["columns"].values()
+                ),
+                primary_key=tuple(meta["primary_key"]),
+                is_by_day=bool(meta["by_day"]),
+                # Closed unless the model says that everyone may read it.
+                is_scoped=meta.get("row_security") != "none",
+            )
+        )
+    return sorted(marts, key=lambda m: m.name)
+
+
+def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
+    """Make `marts.*` and `bi.*` agree with the contracts; returns what was changed.
+
+    Additive changes are made; anything else raises CallhouseError, since it needs a migration.
+    """
+    changes: list[str] = []
+    with connection.transaction():
+        connection.execute("set local role callhouse_owner")
+        known = dict(connection.execute("select relation, contract from ops.marts").fetchall())
+        for mart in marts:
+            if known.get(mart.name) == mart.contract:
+                continue
+            if mart.name in known:
+                changes += _add_columns(connection, mart)
+            else:
+                _create(connection, mart)
+                changes.append(f"created marts.{mart.name}")
+            _protect(connection, mart)
+            _describe(connection, mart)
+            _create_view(connection, mart)
+            connection.execute(
+                "insert into ops.marts (relation, columns, primary_key, is_by_day, contract) "
+                "values (%s, %s, %s, %s, %s) on conflict (relation) do update set "
+                "columns = excluded.columns, contract = excluded.contract",
+                [mart.name, [c[0] for c in mart.columns], list(mart.primary_key), mart.is_by_day,
+                 mart.contract],
+            )  # fmt: skip
+        gone = sorted(set(known) - {m.name for m in marts})
+        if gone:
+            raise CallhouseError(
+                f"marts.{gone[0]} is published but no longer in the dbt project: "
+                "write a migration that drops it, or bring the model back"
+            )
+        _create_status_view(connection)
+    return changes
+
+
+def _create(connection: psycopg.Connection, mart: Mart) -> None:
+    columns = [
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(data_type))
+        for name, data_type, _ in mart.columns
+    ]
+    key = sql.SQL(", ").join(map(sql.Identifier, mart.primary_key))
+    statement = sql.SQL("create table marts.{} ({}, primary key ({}))").format(
+        sql.Identifier(mart.name), sql.SQL(", ").join(columns), key
+    )
+    if mart.is_by_day:
+        statement += sql.SQL(" partition by range (business_day)")
+    connection.execute(statement)
+
+
+def _add_columns(connection: psycopg.Connection, mart: Mart) -> list[str]:
+    existing = dict(
+        connection.execute(
+            "select attname, format_type(atttypid, atttypmod) from pg_attribute "
+            "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",
+            [f"marts.{mart.name}"],
+        ).fetchall()
+    )
+    wanted = {name: _canonical(connection, data_type) for name, data_type, _ in mart.columns}
+    broken = [f"{n} is {t}" for n, t in existing.items() if wanted.get(n) != t]
+    if broken:
+        raise CallhouseError(
+            f"marts.{mart.name} no longer fits its contract ({', '.join(broken)}): "
+            "a breaking change needs a migration in plugins/callhouse/warehouse/migrations"
+        )
+    changes = []
+    for name, data_type, _ in mart.columns:
+        if name not in existing:
+            connection.execute(
+                sql.SQL("alter table marts.{} add column {} {}").format(
+                    sql.Identifier(mart.name), sql.Identifier(name), sql.SQL(data_type)
+                )
+            )
+            changes.append(f"added marts.{mart.name}.{name}")
+    if changes and mart.is_by_day:
+        # The new column is empty in what is published: every day has to be built again.
+        connection.execute(
+            "insert into ops.dirty_marks (business_day, reason) "
+            "select business_day, %s from ops.published_days",
+            [f"new column in {mart.name}"],
+        )
+    return changes
+
+
+def _canonical(connection: psycopg.Connection, data_type: str) -> str:
+    return str(warehouse.one(connection, "select format_type(%s::regtype, null)", [data_type])[0])
+
+
+def _protect(connection: psycopg.Connection, mart: Mart) -> None:
+    table = sql.Identifier("marts", mart.name)
+    for statement in (
+        "alter table {} enable row level security",
+        "alter table {} force row level security",
+        "drop policy if exists pipeline on {}",
+        "create policy pipeline on {} to callhouse_owner using (true) with check (true)",
+        "drop policy if exists reader on {}",
+    ):
+        connection.execute(sql.SQL(statement).format(table))  # type: ignore[arg-type]
+    condition = "true"
+    if mart.is_scoped:
+        # Sub-selects are evaluated once per statement; a call per row would cost 250 times that.
+        names = {name for name, _, _ in mart.columns}
+        parts = ["(select sec.sees_all())"] + [
+            f"{column} = any ((select sec.scope('{scope}'))::text[])"
+            for column, scope in SCOPE_COLUMNS.items()
+            if column in names
+        ]
+        condition = " or ".join(parts)
+    connection.execute(
+        sql.SQL("create policy reader on {} for select to callhouse_reader using ({})").format(
+            table,
+            sql.SQL(condition),  # type: ignore[arg-type]
+        )
+    )
+    connection.execute(sql.SQL("grant select on {} to callhouse_reader").format(table))
+
+
+def _describe(connection: psycopg.Connection, mart: Mart) -> None:
+    connection.execute(
+        sql.SQL("comment on table {} is {}").format(
+            sql.Identifier("marts", mart.name), sql.Literal(mart.description)
+        )
+    )
+    for name, _, description in mart.columns:
+        connection.execute(
+            sql.SQL("comment on column {} is {}").format(
+                sql.Identifier("marts", mart.name, name), sql.Literal(description)
+            )
+        )
+
+
+def _create_view(connection: psycopg.Connection, mart: Mart) -> None:
+    view = sql.Identifier("bi", mart.name)
+    connection.execute(
+        sql.SQL(
+            "create or replace view {} with (security_invoker, security_barrier) as "
+            "select {} from marts.{}"
+        ).format(
+            view,
+            sql.SQL(", ").join(sql.Identifier(c[0]) for c in mart.columns),
+            sql.Identifier(mart.name),
+        )
+    )
+    connection.execute(sql.SQL("grant select on {} to callhouse_reader").format(view))
+
+
+def _create_status_view(connection: psycopg.Connection) -> None:
+    # An owner's view on purpose: it tells the state of days, never a row of a call.
+    connection.execute(
+        "create or replace view bi.data_status with (security_barrier) as "
+        "select business_day, status, published_at, revision, reason from ops.data_status"
+    )
+    connection.execute("grant select on bi.data_status to callhouse_reader")
+
+
+def unprotected(connection: psycopg.Connection) -> list[str]:
+    """Relations that readers can reach without row security; must be empty."""
+    rows = connection.execute(
+        """
+        select n.nspname || '.' || c.relname
+        from pg_class as c
+        inner join pg_namespace as n on c.relnamespace = n.oid
+        where
+            n.nspname not in ('pg_catalog', 'information_schema')
+            and has_table_privilege('callhouse_reader', c.oid, 'select')
+            and not (c.relrowsecurity and c.relforcerowsecurity)
+            and not (
+                c.relkind = 'v'
+                and (
+                    c.reloptions @> '{security_invoker=true}'
+                    or n.nspname || '.' || c.relname = 'bi.data_status'
+                )
+            )
+            and c.relkind in ('r', 'p', 'v', 'm', 'f')
+        order by 1
+        """
+    ).fetchall()
+    return [str(row[0]) for row in rows]

@@ -1,0 +1,55 @@
+"""What the data is like now: freshness, and how many days are complete, provisional or held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from callhouse import warehouse
+from callhouse.settings import Settings
+
+
+def data_state(settings: Settings) -> dict[str, Any]:
+    """Sources with their newest day and landing, days by status, held days, refused files."""
+    with warehouse.connect(settings) as connection:
+        sources = connection.execute(
+            "select s.source, s.time_zone, max(u.last_day), max(u.landed_at),"
+            " coalesce(sum(u.read_rows), 0)::bigint, coalesce(sum(u.staged_rows), 0)::bigint,"
+            " coalesce(sum(u.quarantined_rows), 0)::bigint,"
+            " coalesce(sum(u.duplicate_rows), 0)::bigint,"
+            " count(*) filter (where u.status = 'refused')"
+            " from ops.sources as s left join ops.units as u on s.source = u.source"
+            " group by s.source, s.time_zone order by s.source"
+        ).fetchall()
+        days = dict(
+            connection.execute("select status, count(*) from ops.data_status group by 1").fetchall()
+        )
+        held = connection.execute(
+            "select business_day, reason from ops.held_days order by business_day"
+        ).fetchall()
+        newest = connection.execute("select max(published_at) from ops.published_days").fetchone()
+    names = ("source", "time_zone", "newest_day", "landed_at", "read", "staged", "quarantined",
+             "duplicates", "refused_files")  # fmt: skip
+    return {
+        "as_of": newest[0] if newest else None,
+        "days": {status: days.get(status, 0) for status in ("complete", "provisional", "held")},
+        "held_days": {day.isoformat(): reason for day, reason in held},
+        "sources": [dict(zip(names, row, strict=True)) for row in sources],
+    }
+
+
+def sentences(data: dict[str, Any]) -> list[str]:
+    """`data_state` for people."""
+    counts = data["days"]
+    as_of = data["as_of"].isoformat(timespec="seconds") if data["as_of"] else "nothing yet"
+    lines = [
+        f"data as of: {as_of}",
+        "days: " + ", ".join(f"{count} {status}" for status, count in counts.items()),
+    ]
+    lines += [f"held {day}: {reason}" for day, reason in data["held_days"].items()]
+    lines += [
+        f"{s['source']}: newest day {s['newest_day'] or '-'}, read {s['read']}, "
+        f"staged {s['staged']}, quarantined {s['quarantined']}, duplicates {s['duplicates']}, "
+        f"refused files {s['refused_files']}"
+        for s in data["sources"]
+    ]
+    return lines

@@ -1,0 +1,195 @@
+-- Sealing and publishing. A dirty day is built beside the published one, audited, sealed, and only
+-- the difference reaches marts.*: no exclusive lock, no half day, permanent row security.
+set role callhouse_owner;
+
+-- Order-free fingerprint of a candidate relation by day; '-infinity' for relations not kept by day.
+create or replace function ops.fingerprint(wanted_relation text, is_by_day boolean)
+returns table (business_day date, row_count bigint, checksum numeric)
+language plpgsql stable set search_path = pg_catalog as $$
+begin
+    return query execute format(
+        $sql$
+            select
+                %1$s as business_day,
+                count(*) as row_count,
+                coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) as checksum
+            from candidate.%2$I as t
+            %3$s
+        $sql$,
+        case when is_by_day then 't.business_day' else $d$'-infinity'::date$d$ end,
+        wanted_relation,
+        case when is_by_day then 'group by t.business_day' else '' end
+    );
+end
+$$;
+
+create or replace function ops.seal(wanted_build bigint) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+    mart record;
+begin
+    delete from ops.seals where build_id = wanted_build;
+    for mart in select relation, is_by_day from ops.marts order by relation loop
+        -- A claimed day without rows is sealed as empty, so that publishing may empty it.
+        insert into ops.seals (build_id, relation, business_day, row_count, checksum)
+        select
+            wanted_build, mart.relation, wanted.business_day,
+            coalesce(found.row_count, 0), coalesce(found.checksum, 0)
+        from (
+            select d.business_day from ops.build_days as d
+            where d.build_id = wanted_build and mart.is_by_day
+            union all
+            select '-infinity'::date where not mart.is_by_day
+        ) as wanted
+        left join ops.fingerprint(mart.relation, mart.is_by_day) as found
+            on wanted.business_day = found.business_day;
+    end loop;
+end
+$$;
+
+-- Monthly partition of a published relation, attached without a strong lock on the parent.
+create or replace function ops.ensure_month(wanted_relation text, wanted_day date) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+    first_day date := date_trunc('month', wanted_day)::date;
+    next_month date := (date_trunc('month', wanted_day) + interval '1 month')::date;
+    partition_name text := wanted_relation || to_char(wanted_day, '"_"YYYY"_"MM');
+begin
+    if to_regclass(format('marts.%I', partition_name)) is not null then
+        return;
+    end if;
+    execute format(
+        'create table marts.%I (like marts.%I including all)', partition_name, wanted_relation
+    );
+    execute format('alter table marts.%I enable row level security', partition_name);
+    execute format(
+        'alter table marts.%I attach partition marts.%I for values from (%L) to (%L)',
+        wanted_relation, partition_name, first_day, next_month
+    );
+end
+$$;
+
+-- Publish the sealed days of a build that are not held; one transaction for all relations.
+create or replace function ops.publish(wanted_build bigint) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+    days date[];
+    mart record;
+    mismatch record;
+    column_list text;
+    same_row text;
+    same_key text;
+    day_filter text;
+    deleted bigint;
+    inserted bigint;
+begin
+    perform pg_advisory_xact_lock(hashtext('ops.publish'));
+    if not exists (
+        select 1 from ops.builds where build_id = wanted_build and status = 'audited'
+    ) then
+        raise exception 'build % is not audited, so it cannot be published', wanted_build;
+    end if;
+    select coalesce(array_agg(d.business_day order by d.business_day), '{}') into days
+    from ops.build_days as d
+    where d.build_id = wanted_build and not d.is_held;
+
+    for mart in select * from ops.marts order by relation loop
+        -- Candidates are unlogged: after a crash they are empty, and the seal says so.
+        select s.business_day, s.row_count, f.row_count as found_count into mismatch
+        from ops.seals as s
+        left join ops.fingerprint(mart.relation, mart.is_by_day) as f
+            on s.business_day = f.business_day
+        where
+            s.build_id = wanted_build
+            and s.relation = mart.relation
+            and (s.row_count, s.checksum)
+            is distinct from (coalesce(f.row_count, 0), coalesce(f.checksum, 0))
+        limit 1;
+        if found then
+            raise exception
+                'candidate.% changed after its audit: day % was sealed with % rows and has %',
+                mart.relation, mismatch.business_day, mismatch.row_count,
+                coalesce(mismatch.found_count, 0);
+        end if;
+
+        if mart.is_by_day then
+            perform ops.ensure_month(mart.relation, months.first_day)
+            from (select distinct date_trunc('month', d)::date as first_day from unnest(days) as d)
+                as months;
+        end if;
+
+        select string_agg(format('%I', c), ', ') into column_list from unnest(mart.columns) as c;
+        select format(
+            '(%s) is not distinct from (%s)',
+            string_agg(format('c.%I', c), ', '), string_agg(format('m.%I', c), ', ')
+        ) into same_row from unnest(mart.columns) as c;
+        select string_agg(format('c.%1$I = m.%1$I', k), ' and ') into same_key
+        from unnest(mart.primary_key) as k;
+        -- Literal days: only then does the planner leave the other partitions alone.
+        day_filter := case
+            when mart.is_by_day then format('= any(%L::date[])', days::text)
+        end;
+
+        execute format(
+            $sql$
+                delete from marts.%1$I as m
+                where %2$s not exists (
+                    select 1 from candidate.%1$I as c where %3$s and %4$s
+                )
+            $sql$,
+            mart.relation, coalesce('m.business_day ' || day_filter || ' and', ''),
+            same_key, same_row
+        );
+        get diagnostics deleted = row_count;
+        execute format(
+            $sql$
+                insert into marts.%1$I (%2$s)
+                select %2$s from candidate.%1$I as c
+                where %3$s not exists (
+                    select 1 from marts.%1$I as m where %4$s %5$s
+                )
+            $sql$,
+            mart.relation, column_list, coalesce('c.business_day ' || day_filter || ' and', ''),
+            same_key, coalesce('and m.business_day ' || day_filter, '')
+        );
+        get diagnostics inserted = row_count;
+        insert into ops.publications (build_id, relation, deleted_rows, inserted_rows)
+        values (wanted_build, mart.relation, deleted, inserted);
+    end loop;
+
+    -- A revision is a change that readers can see; building the same day again is none.
+    insert into ops.published_days as p (business_day, build_id, revision, published_at)
+    select d, wanted_build, 1, now() from unnest(days) as d
+    on conflict (business_day) do update
+        set
+            build_id = excluded.build_id,
+            published_at = excluded.published_at,
+            revision = p.revision + case
+                when exists (
+                    (
+                        select s.relation, s.row_count, s.checksum from ops.seals as s
+                        where s.build_id = wanted_build and s.business_day = p.business_day
+                    )
+                    except
+                    (
+                        select s.relation, s.row_count, s.checksum from ops.seals as s
+                        where s.build_id = p.build_id and s.business_day = p.business_day
+                    )
+                ) then 1 else 0
+            end;
+    delete from ops.held_days where business_day = any(days);
+    insert into ops.held_days (business_day, build_id, reason)
+    select d.business_day, wanted_build, coalesce(d.reason, 'audit failed')
+    from ops.build_days as d
+    where d.build_id = wanted_build and d.is_held
+    on conflict (business_day) do update
+        set build_id = excluded.build_id, reason = excluded.reason, held_at = now();
+    delete from ops.dirty_marks where build_id = wanted_build;
+    update ops.builds
+    set status = case when cardinality(days) > 0 then 'published' else 'held' end,
+        published_at = now()
+    where build_id = wanted_build;
+end
+$$;
+
+reset role;

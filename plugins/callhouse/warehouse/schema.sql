@@ -1,0 +1,246 @@
+-- Schemas, roles and the pipeline's own tables. Idempotent: `make up` applies it every time.
+-- Runs as superuser in the warehouse database. Roles and their passwords are made by __init__.py.
+
+create schema if not exists staging authorization callhouse_owner;
+create schema if not exists ops authorization callhouse_owner;
+create schema if not exists pii authorization callhouse_owner;
+create schema if not exists sec authorization callhouse_owner;
+create schema if not exists marts authorization callhouse_owner;
+create schema if not exists bi authorization callhouse_owner;
+create schema if not exists reference authorization callhouse_owner;
+create schema if not exists intake authorization callhouse_owner;
+create schema if not exists candidate authorization callhouse_owner;
+
+revoke all on schema public from public;
+revoke temporary, create on database callhouse from public;
+grant temporary on database callhouse to callhouse_owner;
+grant usage on schema bi, sec to callhouse_reader;
+
+set role callhouse_owner;
+
+-- ---------------------------------------------------------------- landing
+create table if not exists ops.sources (
+    source text primary key,
+    vendor text not null,
+    label text not null,
+    time_zone text not null
+);
+
+create table if not exists ops.units (
+    unit_id bigint generated always as identity primary key,
+    source text not null references ops.sources,
+    record text not null,
+    kind text not null default 'file' check (kind in ('file', 'tail', 'page')),
+    name text not null,
+    content_hash text not null,
+    size_bytes bigint not null,
+    status text not null check (status in ('landed', 'refused')),
+    read_rows bigint not null default 0,
+    staged_rows bigint not null default 0,
+    quarantined_rows bigint not null default 0,
+    duplicate_rows bigint not null default 0,
+    header_rows bigint not null default 0,
+    first_day date,
+    last_day date,
+    notes text[] not null default '{}',
+    reason text,
+    landed_at timestamptz not null default now(),
+    constraint units_balance check (read_rows = staged_rows + quarantined_rows + duplicate_rows)
+);
+-- A refused file may come again, after its mapping was mended; a landed one may not.
+create unique index if not exists units_once
+on ops.units (source, record, content_hash) where status = 'landed';
+
+create table if not exists ops.unit_days (
+    unit_id bigint not null references ops.units,
+    business_day date not null,
+    staged_rows bigint not null,
+    primary key (unit_id, business_day)
+);
+
+create table if not exists ops.quarantine (
+    unit_id bigint not null references ops.units,
+    line_number bigint not null,
+    reason_code text not null,
+    reason text not null,
+    column_name text,
+    preview text not null,   -- digits of numbers masked
+    content bytea not null,  -- the row's bytes, encrypted with the caller key
+    primary key (unit_id, line_number)
+);
+
+-- Codes seen in landed rows, so that a dimension never depends on which days are being built.
+create table if not exists staging.members (
+    source text not null,
+    kind text not null,
+    code text not null,
+    primary key (source, kind, code)
+);
+
+create table if not exists pii.callers (
+    caller_token uuid primary key,
+    key_version smallint not null,
+    kind text not null check (kind in ('phone', 'id')),
+    content bytea not null   -- the number or id, encrypted
+);
+
+-- ---------------------------------------------------------------- dirty days and builds
+create table if not exists ops.builds (
+    build_id bigint generated always as identity primary key,
+    status text not null default 'claimed'
+    check (status in ('claimed', 'built', 'audited', 'published', 'held', 'abandoned', 'failed')),
+    started_at timestamptz not null default now(),
+    built_at timestamptz,
+    audited_at timestamptz,
+    published_at timestamptz,
+    problem text
+);
+
+create table if not exists ops.build_days (
+    build_id bigint not null references ops.builds,
+    business_day date not null,
+    is_held boolean not null default false,
+    reason text,
+    primary key (build_id, business_day)
+);
+
+create table if not exists ops.dirty_marks (
+    mark_id bigint generated always as identity primary key,
+    business_day date not null,
+    unit_id bigint references ops.units,
+    reason text not null,
+    marked_at timestamptz not null default now(),
+    build_id bigint references ops.builds,
+    batch_limit integer   -- days that may be built together, after a larger build failed
+);
+create index if not exists dirty_marks_build on ops.dirty_marks (build_id);
+
+-- The published relations, as their dbt contracts describe them (filled by callhouse.transform).
+create table if not exists ops.marts (
+    relation text primary key,
+    columns text[] not null,
+    primary_key text[] not null,
+    is_by_day boolean not null,
+    contract text not null
+);
+
+create table if not exists ops.seals (
+    build_id bigint not null references ops.builds,
+    relation text not null,
+    business_day date not null,   -- '-infinity' for relations that are not kept by day
+    row_count bigint not null,
+    checksum numeric not null,
+    primary key (build_id, relation, business_day)
+);
+
+create table if not exists ops.publications (
+    build_id bigint not null references ops.builds,
+    relation text not null,
+    deleted_rows bigint not null,
+    inserted_rows bigint not null,
+    primary key (build_id, relation)
+);
+
+create table if not exists ops.published_days (
+    business_day date primary key,
+    build_id bigint not null references ops.builds,
+    revision integer not null,
+    published_at timestamptz not null
+);
+
+create table if not exists ops.held_days (
+    business_day date primary key,
+    build_id bigint not null references ops.builds,
+    reason text not null,
+    held_at timestamptz not null default now()
+);
+
+create table if not exists ops.model_results (
+    build_id bigint not null references ops.builds,
+    node text not null,
+    status text not null,
+    seconds double precision not null,
+    affected_rows bigint,
+    failures bigint,
+    message text,
+    recorded_at timestamptz not null default now()
+);
+create index if not exists model_results_build on ops.model_results (build_id);
+
+create table if not exists ops.expectation_results (
+    result_id bigint generated always as identity primary key,
+    build_id bigint references ops.builds,
+    boundary text not null check (boundary in ('staging', 'marts')),
+    suite text not null,
+    expectation text not null,
+    column_name text,
+    severity text not null check (severity in ('fail', 'warn')),
+    is_success boolean not null,
+    observed text,
+    failing_days date[] not null default '{}',
+    note text not null,
+    checked_at timestamptz not null default now()
+);
+
+-- What a reader may know of the state of each day; `provisional` = newer rows wait to be built.
+create or replace view ops.data_status as
+select
+    coalesce(p.business_day, h.business_day, d.business_day) as business_day,
+    case
+        when h.business_day is not null then 'held'
+        when d.business_day is not null then 'provisional'
+        else 'complete'
+    end as status,
+    p.published_at,
+    coalesce(p.revision, 0) as revision,
+    h.reason
+from ops.published_days as p
+full join ops.held_days as h on p.business_day = h.business_day
+full join (select distinct business_day from ops.dirty_marks) as d
+    on coalesce(p.business_day, h.business_day) = d.business_day;
+
+-- The days that dbt builds now: those of the one build that is claimed and not yet published.
+create or replace view ops.claimed_days as
+select d.build_id, d.business_day
+from ops.build_days as d
+inner join ops.builds as b on d.build_id = b.build_id
+where b.status in ('claimed', 'built', 'audited') and not d.is_held;
+
+-- ---------------------------------------------------------------- entitlements
+create table if not exists sec.people (
+    person text primary key,     -- also the name of the Postgres login and of the Superset user
+    label text not null,
+    is_demo boolean not null default false
+);
+
+create table if not exists sec.entitlement (
+    person text not null references sec.people,
+    scope_type text not null check (scope_type in ('all', 'region', 'team', 'queue', 'agent')),
+    scope_id text not null,
+    mask_level text not null default 'masked' check (mask_level in ('masked', 'token', 'aggregate')),
+    valid daterange not null default daterange(current_date, null),
+    granted_by text not null,
+    reason text not null,
+    granted_at timestamptz not null default now(),
+    primary key (person, scope_type, scope_id, valid)
+);
+
+-- Scopes of the connected login. session_user, because SET ROLE and settings can be forged.
+create or replace function sec.scope(wanted text) returns text[]
+language sql stable security definer set search_path = pg_catalog as $$
+    select coalesce(array_agg(scope_id), '{}')
+    from sec.entitlement
+    where person = session_user and scope_type = wanted and valid @> current_date
+$$;
+
+create or replace function sec.sees_all() returns boolean
+language sql stable security definer set search_path = pg_catalog as $$
+    select exists (
+        select 1 from sec.entitlement
+        where person = session_user and scope_type = 'all' and valid @> current_date
+    )
+$$;
+revoke execute on all functions in schema sec from public;
+grant execute on function sec.scope(text), sec.sees_all() to callhouse_reader, callhouse_pipeline;
+
+reset role;

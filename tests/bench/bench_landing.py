@@ -1,0 +1,167 @@
+"""Landing rate of a delimited file against COPY of its finished rows by the server itself.
+
+Run: `python -m pytest -s tests/bench/bench_landing.py`. Rows: CALLHOUSE_BENCH_ROWS (1,000,000).
+The bound is a ratio within one run, so that it holds on a slow or busy machine too.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from callhouse import landing, warehouse
+from callhouse.runner import postgres
+from callhouse.settings import Settings
+
+ROWS = int(os.environ.get("CALLHOUSE_BENCH_ROWS", "1000000"))
+BOUND = 0.6
+BANK_HEADER = (
+    "vru+line call_id customer_id priority type date vru_entry vru_exit vru_time q_start q_exit "
+    "q_time outcome ser_start ser_exit ser_time server"
+).split()
+HOTLINE_HEADER = (
+    "call_id leg hotline caller channel business_type arrived ivr_start ivr_end ivr_s queue "
+    "queue_start queue_end wait_s ring_s outcome stage agent answered released talk_s hold_s "
+    "acw_s transfer hangup_by ended"
+).split()
+
+
+def clock(second: int) -> str:
+    """Time of day."""
+    return f"{second // 3600 % 24}:{second // 60 % 60:02d}:{second % 60:02d}"
+
+
+def bank_file(path: Path, rows: int) -> None:
+    """A month of calls in the shape of the AnonymousBank feed."""
+    chance = random.Random(7)
+    types = ("PS", "PS", "PS", "NE", "NW", "IN")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write("\t".join(BANK_HEADER) + "\n")
+        for number in range(rows):
+            day = number * 30 // rows + 1
+            entry = int(chance.random() * 80_000) + 3_000
+            left = entry + chance.randint(3, 40)
+            wait = int(chance.expovariate(1 / 60)) if chance.random() < 0.6 else 0
+            talk = int(chance.expovariate(1 / 180)) + 1
+            start = left + wait
+            answered = chance.random() < 0.85
+            caller = chance.randint(1, 200_000) if chance.random() < 0.4 else 0
+            cells = (
+                f"AA01{number % 16 + 1:02d}", number, caller, chance.randint(0, 2),
+                chance.choice(types), f"9906{day:02d}", clock(entry), clock(left), left - entry,
+                clock(left) if wait else "0:00:00", clock(start) if wait else "0:00:00", wait,
+                "AGENT" if answered else "HANG",
+                clock(start) if answered else "0:00:00",
+                clock(start + talk) if answered else "0:00:00", talk if answered else 0,
+                f"AGENT{chance.randint(1, 200)}" if answered else "NO_SERVER",
+            )  # fmt: skip
+            file.write("\t".join(map(str, cells)) + "\n")
+
+
+def hotline_file(path: Path, rows: int) -> None:
+    """A month of calls in the shape of the sample hotline: full timestamps, phone numbers."""
+    chance = random.Random(8)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(",".join(HOTLINE_HEADER) + "\n")
+        for number in range(rows):
+            day = f"2026-06-{number * 30 // rows + 1:02d} "
+            arrived = int(chance.random() * 80_000)
+            left = arrived + chance.randint(3, 90)
+            wait, talk = int(chance.expovariate(1 / 40)), int(chance.expovariate(1 / 180)) + 1
+            hold, wrap_up = (int(chance.expovariate(1 / 20)) for _ in range(2))
+            start = left + wait
+            end = start + talk + hold
+            answered = chance.random() < 0.9 and end < 86_400
+            if not answered:
+                end = start = min(start, 86_399)
+                wait = start - left
+            stamps = [f"{day}{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}"
+                      for s in (arrived, left, start, end)]  # fmt: skip
+            prefix = chance.choice(("1358", "1380", "1590", "1866", "1771"))
+            caller = f"{prefix}{chance.randint(0, 299):03d}{chance.randint(0, 999):04d}"
+            cells = (
+                f"{day[:10]}-{number:08d}", 1, "service", caller, "human", "cards", stamps[0],
+                stamps[0], stamps[1], left - arrived, "service", stamps[1], stamps[2], wait, 3,
+                *(("answered", "", f"a{chance.randint(1, 200)}", stamps[2], stamps[3], talk, hold,
+                   wrap_up, "", "customer") if answered
+                  else ("abandoned", "queue", "", "", "", "", "", "", "", "customer")),
+                stamps[3],
+            )  # fmt: skip
+            file.write(",".join(map(str, cells)) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("feed", "write", "name"),
+    [
+        ("anonymous_bank", bank_file, "bank.txt"),
+        ("sample_hotline", hotline_file, "calls_bench.csv"),
+    ],
+)
+def test_landing_reaches_the_bound(
+    settings: Settings, cluster: postgres.Cluster, tmp_path: Path, feed: str, write, name: str
+) -> None:
+    """1M rows: land ≥ 0.6 × the rate of a server-side COPY of the rows that came out."""
+    path = tmp_path / name
+    write(path, ROWS)
+    begin = time.perf_counter()
+    result = landing.land(settings, feed, [path])[0]
+    landing_seconds = time.perf_counter() - begin
+    assert result.status == "landed", result.reason
+    assert (result.read, result.staged) == (ROWS, ROWS)
+
+    superuser = (
+        f"host=127.0.0.1 port={settings.postgres_port} user=postgres "
+        f"password={cluster.password} dbname=callhouse"
+    )
+    with tempfile.TemporaryDirectory() as folder, psycopg.connect(superuser) as server:
+        Path(folder).chmod(0o777)
+        finished = str(Path(folder) / "rows")
+        server.execute(
+            f"copy (select * from staging.delimited_legs where unit_id = {result.unit_id} "
+            f"order by line_number) to '{finished}'"
+        )
+        rates = {}
+        for target in ("partitioned", "plain"):
+            by_day = " partition by range (business_day)" if target == "partitioned" else ""
+            server.execute(
+                f"create table public.copied (like staging.delimited_legs including all){by_day}"
+            )
+            if by_day:
+                server.execute(
+                    "do $$ declare d date; begin for d in select distinct business_day from "
+                    f"staging.delimited_legs where unit_id = {result.unit_id} loop execute format("
+                    "'create table public.copied_%s partition of public.copied for values from "
+                    "(%L) to (%L)', to_char(d, 'YYYYMMDD'), d, d + 1); end loop; end $$"
+                )
+            server.commit()
+            begin = time.perf_counter()
+            server.execute(f"copy public.copied from '{finished}'")
+            server.commit()
+            rates[target] = time.perf_counter() - begin
+            server.execute("drop table public.copied")
+            server.commit()
+    for target, seconds in rates.items():
+        print(
+            f"\n{feed}: landing {ROWS / landing_seconds:,.0f} rows/s, server-side COPY into a "
+            f"{target} table {ROWS / seconds:,.0f} rows/s, ratio {seconds / landing_seconds:.2f}"
+        )
+    assert rates["partitioned"] / landing_seconds >= BOUND
+
+
+def test_landing_again_costs_no_landing(settings: Settings, tmp_path: Path) -> None:
+    """A file that was landed before is recognised by its content alone."""
+    path = tmp_path / "again.txt"
+    bank_file(path, 20_000)
+    with warehouse.connect(settings):
+        pass
+    first = landing.land(settings, "anonymous_bank", [path])[0]
+    begin = time.perf_counter()
+    second = landing.land(settings, "anonymous_bank", [path])[0]
+    print(f"\nrecognised in {time.perf_counter() - begin:.2f} s")
+    assert (first.status, second.status) == ("landed", "already_landed")

@@ -1,0 +1,70 @@
+"""Fixtures: settings in a throwaway home, and a throwaway PostgreSQL server."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from callhouse import settings as settings_module
+from callhouse import warehouse
+from callhouse.runner import postgres
+from callhouse.settings import Settings
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "anonymous_bank"
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def bank_data() -> Path:
+    """The AnonymousBank months, which the project may use but not carry."""
+    if not SHARED_DATA.exists():
+        pytest.skip("AnonymousBank files are not here (../shared/data)")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a throwaway instance; its server is started by `cluster`."""
+    home = tmp_path_factory.mktemp("home")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "CALLHOUSE_HOME": str(home),
+        "CALLHOUSE_POSTGRES": os.environ.get("CALLHOUSE_POSTGRES", "auto"),
+    }
+    loaded = settings_module.load(environment)
+    return replace(loaded, postgres_host="127.0.0.1", postgres_external_port=free_port())
+
+
+@pytest.fixture(scope="session")
+def cluster(settings: Settings) -> Iterator[postgres.Cluster]:
+    """A running, empty server with the warehouse's roles and databases."""
+    server = postgres.embedded_cluster(settings)
+    server.initialise()
+    server.start()
+    try:
+        superuser = (
+            f"host=127.0.0.1 port={settings.postgres_port} user=postgres password={server.password}"
+        )
+        warehouse.bootstrap(settings, superuser)
+        yield server
+    finally:
+        server.stop("immediate")
+
+
+@pytest.fixture
+def connection(settings: Settings, cluster: postgres.Cluster) -> Iterator[psycopg.Connection]:
+    """A pipeline connection to the throwaway warehouse."""
+    with warehouse.connect(settings) as opened:
+        yield opened

@@ -1,0 +1,255 @@
+"""Claiming, sealing and publishing, with a small mart of its own: no dbt, no Great Expectations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import psycopg
+import pytest
+
+from callhouse import transform
+from callhouse.runner import postgres
+from callhouse.security import login_password, people
+from callhouse.settings import Settings
+from callhouse.transform import marts
+
+DAY, NEXT_DAY = date(2026, 10, 31), date(2026, 11, 1)
+MART = marts.Mart(
+    name="fct_things",
+    description="One row per thing.",
+    columns=(
+        ("business_day", "date", "Day of the thing."),
+        ("thing_key", "text", "Its key."),
+        ("region_code", "text", "Where."),
+        ("seconds", "numeric", "How long; may be null."),
+    ),
+    primary_key=("business_day", "thing_key"),
+    is_by_day=True,
+    is_scoped=True,
+)
+
+
+@pytest.fixture
+def things(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """A published mart and its candidate, both gone afterwards."""
+    marts.synchronise(connection, [MART])
+    connection.execute(
+        "create unlogged table candidate.fct_things"
+        " (business_day date, thing_key text, region_code text, seconds numeric)"
+    )
+    connection.commit()
+    yield connection
+    connection.rollback()
+    connection.execute("drop view bi.fct_things; drop table marts.fct_things cascade")
+    connection.execute("drop table candidate.fct_things")
+    for table in ("seals", "publications", "held_days", "published_days", "dirty_marks",
+                  "build_days", "marts", "builds"):  # fmt: skip
+        connection.execute(f"delete from ops.{table}")
+
+
+def fill(connection: psycopg.Connection, *rows: tuple[date, str, str, int | None]) -> None:
+    connection.execute("truncate candidate.fct_things")
+    with connection.cursor() as cursor:
+        cursor.executemany("insert into candidate.fct_things values (%s, %s, %s, %s)", rows)
+    connection.commit()
+
+
+def audited(connection: psycopg.Connection, settings: Settings, *held: date) -> int:
+    """Claim what is dirty, pretend that dbt built it, seal it, hold `held`."""
+    build_id = transform.claim(settings)
+    assert build_id is not None
+    connection.execute("select ops.seal(%s)", [build_id])
+    connection.execute(
+        "update ops.build_days set is_held = true, reason = 'a test says so'"
+        " where build_id = %s and business_day = any(%s)",
+        [build_id, list(held)],
+    )
+    connection.execute("update ops.builds set status = 'audited' where build_id = %s", [build_id])
+    connection.commit()
+    return build_id
+
+
+def published(connection: psycopg.Connection) -> list[tuple[object, ...]]:
+    return connection.execute("select * from marts.fct_things order by 1, 2").fetchall()
+
+
+def test_only_the_difference_is_published(things: psycopg.Connection, settings: Settings) -> None:
+    fill(things, (DAY, "a", "CN-GD", 1), (DAY, "b", "CN-SH", None), (NEXT_DAY, "c", "CN-GD", 3))
+    transform.mark(settings, [DAY, NEXT_DAY], "test")
+    first = transform.publish(settings, audited(things, settings))
+    assert (first.inserted_rows, first.deleted_rows) == (3, 0)
+    assert first.published_days == (DAY, NEXT_DAY)
+
+    fill(things, (DAY, "a", "CN-GD", 2), (DAY, "b", "CN-SH", None), (DAY, "d", "CN-GD", 4))
+    transform.mark(settings, [DAY], "test")
+    second = transform.publish(settings, audited(things, settings))
+    assert (second.inserted_rows, second.deleted_rows) == (2, 1)
+    assert [row[1:] for row in published(things)] == [
+        ("a", "CN-GD", 2), ("b", "CN-SH", None), ("d", "CN-GD", 4), ("c", "CN-GD", 3),
+    ]  # fmt: skip
+    revisions = dict(
+        things.execute("select business_day, revision from ops.published_days").fetchall()
+    )
+    assert revisions == {DAY: 2, NEXT_DAY: 1}
+    assert transform.pending(settings) == 0
+
+
+def test_building_the_same_day_again_changes_nothing(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    for _ in range(2):
+        fill(things, (DAY, "a", "CN-GD", 1))
+        transform.mark(settings, [DAY], "test")
+        report = transform.publish(settings, audited(things, settings))
+    assert (report.inserted_rows, report.deleted_rows) == (0, 0)
+    assert things.execute("select revision from ops.published_days").fetchall() == [(1,)]
+
+
+def test_a_day_whose_calls_are_gone_is_emptied(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    fill(things, (DAY, "a", "CN-GD", 1))
+    transform.mark(settings, [DAY], "test")
+    transform.publish(settings, audited(things, settings))
+    fill(things)
+    transform.mark(settings, [DAY], "test")
+    transform.publish(settings, audited(things, settings))
+    assert published(things) == []
+
+
+def test_a_held_day_keeps_its_last_good_version(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    fill(things, (DAY, "good", "CN-GD", 1))
+    transform.mark(settings, [DAY], "test")
+    transform.publish(settings, audited(things, settings))
+    fill(things, (DAY, "bad", "CN-GD", 1), (NEXT_DAY, "fine", "CN-GD", 1))
+    transform.mark(settings, [DAY, NEXT_DAY], "test")
+    report = transform.publish(settings, audited(things, settings, DAY))
+    assert report.held_days == {DAY: "a test says so"}
+    assert [row[1] for row in published(things)] == ["good", "fine"]
+    status = dict(things.execute("select business_day, status from bi.data_status").fetchall())
+    assert status == {DAY: "held", NEXT_DAY: "complete"}
+
+
+def test_an_emptied_candidate_is_never_published(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    """Unlogged tables are empty after a crash: publishing them would empty the readers' day."""
+    fill(things, (DAY, "a", "CN-GD", 1))
+    transform.mark(settings, [DAY], "test")
+    transform.publish(settings, audited(things, settings))
+    transform.mark(settings, [DAY], "test")
+    build_id = audited(things, settings)
+    things.execute("truncate candidate.fct_things")
+    things.commit()
+    with pytest.raises(transform.CallhouseError, match="changed after its audit"):
+        transform.publish(settings, build_id)
+    assert [row[1] for row in published(things)] == ["a"]
+    assert transform.claim(settings) is not None, "the day must be built again"
+
+
+def test_rows_that_land_during_a_build_are_built_next(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    fill(things, (DAY, "a", "CN-GD", 1))
+    transform.mark(settings, [DAY], "first file")
+    build_id = audited(things, settings)
+    transform.mark(settings, [DAY], "second file, while the first is built")
+    transform.publish(settings, build_id)
+    assert transform.pending(settings) == 1
+
+
+def test_an_unfinished_build_gives_its_days_back(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    fill(things, (DAY, "a", "CN-GD", 1))
+    transform.mark(settings, [DAY], "test")
+    killed = audited(things, settings)
+    taken_over = audited(things, settings)
+    with pytest.raises(transform.CallhouseError, match="abandoned"):
+        transform.publish(settings, killed)
+    assert transform.publish(settings, taken_over).published_days == (DAY,)
+
+
+def test_days_of_a_failed_build_come_in_halves_and_the_culprit_is_held(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    days = [date(2026, 10, n) for n in range(1, 6)]
+    culprit = days[3]
+    transform.mark(settings, days, "test")
+    fill(things, *[(day, "x", "CN-GD", 1) for day in days])
+    sizes = []
+    while (build_id := transform.claim(settings)) is not None:
+        claimed = [
+            row[0]
+            for row in things.execute(
+                "select business_day from ops.claimed_days order by 1"
+            ).fetchall()
+        ]
+        things.commit()
+        sizes.append(len(claimed))
+        if culprit in claimed:
+            transform._split(things, build_id, "assert_something: 1 row")
+        else:
+            things.execute("delete from candidate.fct_things where not business_day = any(%s)",
+                           [claimed])  # fmt: skip
+            fill(things, *[(day, "x", "CN-GD", 1) for day in claimed])
+            things.execute("select ops.seal(%s)", [build_id])
+            things.execute("update ops.builds set status = 'audited' where build_id = %s",
+                           [build_id])  # fmt: skip
+            things.commit()
+            transform.publish(settings, build_id)
+    assert sizes == [5, 3, 2, 1, 1] or len(sizes) <= 7
+    assert [row[0] for row in published(things)] == [d for d in days if d != culprit]
+    held = things.execute("select business_day, reason from ops.held_days").fetchall()
+    assert held == [(culprit, "assert_something: 1 row")]
+
+
+def test_each_person_reads_their_region_only(
+    things: psycopg.Connection, settings: Settings, cluster: postgres.Cluster
+) -> None:
+    fill(things, (DAY, "a", "CN-GD", 1), (DAY, "b", "CN-SH", 2))
+    transform.mark(settings, [DAY], "test")
+    transform.publish(settings, audited(things, settings))
+    with psycopg.connect(settings.dsn("postgres")) as server:
+        for person in people.DEMO_PEOPLE:
+            people.ensure(settings, server, person)
+        people.ensure(settings, server, people.Person("nobody_yet", "No scope", ()))
+
+    def rows(person: str, statement: str = "select thing_key from bi.fct_things order by 1"):  # type: ignore[no-untyped-def]
+        with psycopg.connect(
+            settings.dsn("callhouse_pipeline").split(" user=")[0]
+            + f" user={person} password={login_password(settings, person)}",
+            # People may switch their read-only default off: it is no protection.
+            options="-c default_transaction_read_only=off",
+        ) as own:
+            return own.execute(statement).fetchall()
+
+    assert rows("director") == [("a",), ("b",)]
+    assert rows("manager_gd") == [("a",)]
+    assert rows("nobody_yet") == []
+    for statement in (
+        "select * from marts.fct_things",
+        "select * from marts.fct_things_2026_10",
+        "select * from candidate.fct_things",
+        "select * from sec.entitlement",
+        "create temp table t (a int)",
+        "set role callhouse_owner",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            rows("manager_gd", statement)
+    assert marts.unprotected(things) == []
+    things.execute("grant select on candidate.fct_things to callhouse_reader")
+    assert marts.unprotected(things) == ["candidate.fct_things"]
+
+
+def test_a_new_column_is_added_and_a_changed_one_refused(things: psycopg.Connection) -> None:
+    wider = marts.Mart(**{**MART.__dict__, "columns": (*MART.columns, ("note", "text", "New."))})
+    assert marts.synchronise(things, [wider]) == ["added marts.fct_things.note"]
+    retyped = marts.Mart(
+        **{**MART.__dict__, "columns": (*MART.columns[:3], ("seconds", "text", "Other."))}
+    )
+    with pytest.raises(transform.CallhouseError, match=r"seconds is numeric.*migration"):
+        marts.synchronise(things, [retyped])

@@ -1,0 +1,355 @@
+"""The audit of a build against a throwaway server: what it lets through and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from callhouse import quality, settings as settings_module, warehouse
+from callhouse.errors import CallhouseError
+from callhouse.runner import postgres
+from callhouse.settings import Settings
+
+HERE = Path(__file__).parent
+TABLES = Path(settings_module.REPOSITORY / "plugins/callhouse/sources/delimited/tables.sql")
+FIRST = date(2026, 3, 1)
+DAYS = [FIRST + timedelta(days=n) for n in range(4)]
+CALLS = 200
+
+
+@pytest.fixture
+def build_id(settings: Settings, cluster: postgres.Cluster) -> Iterator[int]:
+    """A build of four good days of 200 calls, with candidates that agree with staging."""
+    with warehouse.connect(settings) as connection:
+        build = make_build(connection, DAYS, CALLS)
+    yield build
+    with warehouse.connect(settings) as connection:
+        clear(connection)
+
+
+def make_build(connection: psycopg.Connection, days: list[date], calls: int) -> int:
+    """Landed days, claimed by a new build, with their candidates."""
+    connection.execute(TABLES.read_bytes())
+    clear(connection)
+    connection.execute("set role callhouse_owner")
+    for day in days:
+        connection.execute(
+            f"create table if not exists staging.legs_{day:%Y%m%d} partition of "
+            f"staging.delimited_legs for values from ('{day}') to ('{day + timedelta(days=1)}')"
+        )
+    legs = (HERE / "test_quality_legs.sql").read_text(encoding="utf-8")
+    legs = legs.format(calls=calls, first_day=days[0], last_day=days[-1])
+    connection.execute(legs.encode())
+    row = connection.execute("insert into ops.builds default values returning build_id").fetchone()
+    assert row is not None
+    connection.execute(
+        "insert into ops.build_days (build_id, business_day) select %s, unnest(%s::date[])",
+        [row[0], days],
+    )
+    connection.execute((HERE / "test_quality_candidates.sql").read_bytes())
+    connection.execute("reset role")
+    return int(row[0])
+
+
+def clear(connection: psycopg.Connection) -> None:
+    """Leave nothing to the next test."""
+    connection.execute(
+        "truncate staging.delimited_legs, ops.unit_days, ops.units, ops.quarantine, "
+        "ops.dirty_marks, ops.build_days, ops.builds, ops.expectation_results, ops.sources cascade"
+    )
+
+
+def change(settings: Settings, statement: str) -> None:
+    """One statement that damages what the build has made."""
+    with warehouse.connect(settings) as connection:
+        connection.execute(statement.encode())
+
+
+def recorded(settings: Settings, name: str) -> tuple[object, ...]:
+    """What ops.expectation_results says of one expectation."""
+    with warehouse.connect(settings) as connection:
+        row = connection.execute(
+            "select severity, is_success, failing_days, observed from ops.expectation_results "
+            "where suite || '.' || expectation = %s",
+            [name],
+        ).fetchone()
+    assert row is not None, f"{name} was not recorded"
+    return tuple(row)
+
+
+def test_good_days_pass(settings: Settings, build_id: int) -> None:
+    lines: list[str] = []
+    report = quality.audit(settings, build_id, lines.append)
+    bad = [f"{r.expectation}: {r.observed}" for r in report.results if not r.is_success]
+    assert bad == []
+    assert report.failing_days == {}
+    assert {r.suite for r in report.results} == {
+        "staging_delimited",
+        "marts_calls",
+        "marts_queues",
+        "marts_agents",
+    }
+    with warehouse.connect(settings) as connection:
+        counts = connection.execute(
+            "select count(*), count(*) filter (where is_success), "
+            "count(*) filter (where note = '') from ops.expectation_results where build_id = %s",
+            [build_id],
+        ).fetchone()
+    assert counts == (len(report.results), len(report.results), 0)
+    assert lines[-1].startswith("4 of 4 days pass")
+
+
+def test_audit_may_be_repeated(settings: Settings, build_id: int) -> None:
+    first = quality.audit(settings, build_id)
+    quality.audit(settings, build_id)
+    with warehouse.connect(settings) as connection:
+        row = connection.execute("select count(*) from ops.expectation_results").fetchone()
+    assert row == (len(first.results),)
+
+
+def test_data_docs_name_the_failure(settings: Settings, build_id: int) -> None:
+    change(settings, "update candidate.fct_queue_visits set ring_seconds = -7 "
+                     "where visit_key like '%-03-02-11:1'")  # fmt: skip
+    report = quality.audit(settings, build_id)
+    assert report.data_docs.is_file()
+    pages = list((settings.data_docs / "validations" / "marts_queues").rglob("*.html"))
+    assert any("ring_seconds" in page.read_text(encoding="utf-8") for page in pages)
+    assert any(f"build-{build_id:08}" in str(page) for page in pages)
+
+
+# Damage, and the expectation that must see it on 2026-03-02 and on no other day.
+DAMAGE = [
+    pytest.param(
+        "delete from candidate.fct_calls where call_id = '2026-03-02-10'",
+        "staging_delimited.every_staged_call_is_a_fact_and_no_other",
+        id="lost call",
+    ),
+    pytest.param(
+        "insert into candidate.fct_calls (business_day, source, call_id, calls) "
+        "values ('2026-03-02', 'hotline', 'ghost', 0)",
+        "staging_delimited.every_staged_call_is_a_fact_and_no_other",
+        id="invented call",
+    ),
+    pytest.param(
+        "update candidate.fct_calls set business_day = '2026-03-02' "
+        "where call_id = '2026-03-02-10'; delete from candidate.fct_queue_visits "
+        "where visit_key = 'hotline:2026-03-02-10:1'",
+        "staging_delimited.every_staged_queue_visit_is_a_fact",
+        id="lost visit",
+    ),
+    pytest.param(
+        "delete from candidate.fct_agent_connections "
+        "where connection_key = 'hotline:2026-03-02-10:1'",
+        "staging_delimited.every_staged_connection_is_a_fact",
+        id="lost connection",
+    ),
+    pytest.param(
+        "update candidate.fct_agent_connections set agent_id = 'agent_1' "
+        "where connection_key = 'hotline:2026-03-02-10:1'",
+        "staging_delimited.every_staged_connection_is_a_fact",
+        id="connection credited to another agent",
+    ),
+    pytest.param(
+        "delete from staging.delimited_legs where call_id = '2026-03-02-10'",
+        "staging_delimited.ledger_and_staged_rows_agree",
+        id="staged row vanished",
+    ),
+    pytest.param(
+        "update ops.units set quarantined_rows = 1, read_rows = read_rows + 1 "
+        "where first_day = '2026-03-02'",
+        "staging_delimited.ledger_of_each_unit_balances",
+        id="quarantined row vanished",
+    ),
+    pytest.param(
+        "update staging.delimited_legs set arrived_at = arrived_at + interval '1 day' "
+        "where call_id = '2026-03-02-10'",
+        "staging_delimited.business_day_is_the_local_day_of_arrival",
+        id="wrong day",
+    ),
+    pytest.param(
+        "update staging.delimited_legs set wait_seconds = -1 where call_id = '2026-03-02-10'",
+        "staging_delimited.wait_seconds_are_not_negative",
+        id="negative wait in staging",
+    ),
+    pytest.param(
+        "update staging.delimited_legs set outcome = 'lost' where call_id = '2026-03-02-10'",
+        "staging_delimited.outcome_is_a_known_code",
+        id="unknown outcome",
+    ),
+    pytest.param(
+        "update candidate.fct_agent_connections set talk_seconds = -1 "
+        "where business_day = '2026-03-02'",
+        "marts_agents.talk_seconds_are_not_negative",
+        id="negative talk on every row of a day",
+    ),
+    pytest.param(
+        "update candidate.fct_calls set agent_connections_count = 0 "
+        "where call_id = '2026-03-02-10'",
+        "marts_calls.answered_call_has_a_connection",
+        id="answered by nobody",
+    ),
+    pytest.param(
+        "update candidate.agg_calls_daily set calls = calls + 1 where business_day = '2026-03-02'",
+        "marts_calls.daily_aggregate_equals_facts",
+        id="daily aggregate",
+    ),
+    pytest.param(
+        "delete from candidate.agg_queue_15min "
+        "where business_day = '2026-03-02' and queue_id = 'queue_1'",
+        "marts_queues.quarter_hour_aggregate_equals_facts",
+        id="quarter-hour aggregate lost a queue",
+    ),
+    pytest.param(
+        "update candidate.agg_calls_daily set calls_offered = calls_offered - 1 "
+        "where business_day = '2026-03-02' and queue_id = 'queue_1'",
+        "marts_queues.daily_aggregate_equals_facts",
+        id="daily aggregate of a queue",
+    ),
+    pytest.param(
+        "update candidate.agg_agent_daily set talk_seconds = talk_seconds + 1 "
+        "where business_day = '2026-03-02' and agent_id = 'agent_1'",
+        "marts_agents.agent_aggregate_equals_facts",
+        id="agent aggregate",
+    ),
+    pytest.param(
+        "update candidate.fct_queue_visits set calls_abandoned = 1 "
+        "where business_day = '2026-03-02' and calls_answered = 1",
+        "marts_queues.offered_balances",
+        id="answered and abandoned at once",
+    ),
+    pytest.param(
+        "update candidate.fct_queue_visits set answered_within_target = 2 "
+        "where visit_key = 'hotline:2026-03-02-10:1'",
+        "marts_queues.parts_are_not_more_than_their_whole",
+        id="service level above one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("damage", "name"), DAMAGE)
+def test_damage_holds_its_day(
+    settings: Settings, build_id: int, damage: str, name: str
+) -> None:
+    change(settings, damage)
+    report = quality.audit(settings, build_id)
+    severity, is_success, failing_days, observed = recorded(settings, name)
+    assert (severity, is_success, failing_days) == ("fail", False, [date(2026, 3, 2)])
+    assert observed
+    assert list(report.failing_days) == [date(2026, 3, 2)]
+    assert name in report.failing_days[date(2026, 3, 2)]
+
+
+def test_rows_of_an_unclaimed_day_hold_the_build(settings: Settings, build_id: int) -> None:
+    # The failure is not of a claimed day, so no claimed day can be called good.
+    change(settings, "update candidate.fct_calls set business_day = '2026-02-01' "
+                     "where call_id = '2026-03-02-10'")  # fmt: skip
+    report = quality.audit(settings, build_id)
+    assert list(report.failing_days) == DAYS
+
+
+def test_every_failing_day_is_found(settings: Settings, build_id: int) -> None:
+    # The library lists 20 rows of a failure at most; the other days' rows come after them.
+    change(settings, "update candidate.fct_queue_visits set wait_seconds = -5")
+    report = quality.audit(settings, build_id)
+    assert list(report.failing_days) == DAYS
+    assert "-5" in str(recorded(settings, "marts_queues.wait_seconds_are_not_negative")[3])
+
+
+def test_warning_holds_nothing(settings: Settings, build_id: int) -> None:
+    change(settings, "update candidate.fct_calls set ended_at = arrived_at - interval '1 hour' "
+                     "where business_day = '2026-03-03'")  # fmt: skip
+    report = quality.audit(settings, build_id)
+    assert report.failing_days == {}
+    assert recorded(settings, "marts_calls.call_ends_after_it_arrived")[:3] == (
+        "warn", False, [date(2026, 3, 3)],
+    )  # fmt: skip
+
+
+def test_components_beyond_the_call_warn(settings: Settings, build_id: int) -> None:
+    change(settings, "update candidate.fct_calls set talk_seconds = 4000 "
+                     "where business_day = '2026-03-03'")  # fmt: skip
+    assert quality.audit(settings, build_id).failing_days == {}
+    assert recorded(settings, "marts_calls.components_fit_into_the_call")[1] is False
+
+
+def test_day_that_changed_meanwhile_is_excused(settings: Settings, build_id: int) -> None:
+    # Landing goes on while a build runs: a new leg of a claimed day is no lost call, and its mark
+    # brings the day back. The same difference without a mark is one.
+    change(settings, """
+        insert into staging.delimited_legs (
+            source, call_id, leg_number, unit_id, line_number, row_hash, outcome, business_day,
+            arrived_at
+        )
+        select
+            source, call_id || '-late', 1, unit_id, 9999, row_hash, 'contained', business_day,
+            arrived_at
+        from staging.delimited_legs
+        where call_id in ('2026-03-02-9', '2026-03-03-9');
+        insert into ops.dirty_marks (business_day, reason) values ('2026-03-02', 'landed')
+    """)  # fmt: skip
+    report = quality.audit(settings, build_id)
+    assert list(report.failing_days) == [date(2026, 3, 3)]
+    name = "staging_delimited.every_staged_call_is_a_fact_and_no_other"
+    assert recorded(settings, name)[2] == [date(2026, 3, 3)]
+    assert "changed while being built: 2026-03-02" in str(recorded(settings, name)[3])
+
+
+def test_empty_day_is_reported(settings: Settings, build_id: int) -> None:
+    with warehouse.connect(settings) as connection:
+        connection.execute("delete from staging.delimited_legs where business_day = '2026-03-04'")
+        connection.execute("delete from ops.unit_days where business_day = '2026-03-04'")
+        connection.execute("delete from ops.units where first_day = '2026-03-04'")
+        connection.execute((HERE / "test_quality_candidates.sql").read_bytes())
+    report = quality.audit(settings, build_id)
+    assert report.failing_days == {}
+    assert recorded(settings, "staging_delimited.day_is_not_empty")[:3] == (
+        "warn", False, [date(2026, 3, 4)],
+    )  # fmt: skip
+
+
+def test_superseded_legs_are_not_expected(settings: Settings, build_id: int) -> None:
+    with warehouse.connect(settings) as connection:
+        connection.execute(
+            "update staging.delimited_legs set superseded_by = unit_id, wait_seconds = -1 "
+            "where call_id = '2026-03-02-10'"
+        )
+        connection.execute((HERE / "test_quality_candidates.sql").read_bytes())
+    assert quality.audit(settings, build_id).failing_days == {}
+
+
+def test_candidates_that_are_not_there(settings: Settings, build_id: int) -> None:
+    change(settings, "drop table candidate.fct_calls")
+    with pytest.raises(CallhouseError, match=r"candidate\.fct_calls does not exist.*build first"):
+        quality.audit(settings, build_id)
+
+
+def test_guard_that_cannot_look_gives_no_verdict(settings: Settings, build_id: int) -> None:
+    # A renamed column: neither good (nothing was compared) nor the days' fault.
+    change(settings, "alter table candidate.fct_calls rename column calls_connected to answered")
+    with pytest.raises(CallhouseError, match="answered_call_has_a_connection could not be checked"):
+        quality.audit(settings, build_id)
+    assert recorded(settings, "marts_calls.answered_call_has_a_connection")[1] is False
+
+
+def test_unknown_build(settings: Settings, build_id: int) -> None:
+    with pytest.raises(CallhouseError, match="build 999999 has no days"):
+        quality.audit(settings, 999999)
+
+
+
+
+def test_old_pages_are_forgotten(
+    settings: Settings, build_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callhouse.quality.docs.KEPT_AUDITS", 1)
+    quality.audit(settings, build_id)
+    with warehouse.connect(settings) as connection:
+        other = make_build(connection, DAYS[:1], CALLS)
+    report = quality.audit(settings, other)
+    pages = {p.parts[-3] for p in (settings.data_docs / "validations").rglob("*_*.html")}
+    assert pages == {f"build-{other:08}"}
+    assert f"build-{other:08}" in report.data_docs.read_text(encoding="utf-8")

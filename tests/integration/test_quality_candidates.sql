@@ -1,0 +1,159 @@
+-- What dbt makes of staged legs, reduced to the columns that the suites read. Not the rules of the
+-- models: those have their own tests. Here both sides of each comparison have to agree.
+drop table if exists
+candidate.fct_calls, candidate.fct_queue_visits, candidate.fct_agent_connections,
+candidate.agg_calls_daily, candidate.agg_queue_15min, candidate.agg_agent_daily;
+
+create unlogged table candidate.fct_calls as
+select
+    l.business_day,
+    l.source || ':' || l.call_id as call_key,
+    l.source,
+    l.call_id,
+    'none' as queue_id,
+    min(l.arrived_at) as arrived_at,
+    max(l.ended_at) as ended_at,
+    count(*) filter (where l.outcome = 'answered')::integer as agent_connections_count,
+    (not bool_and(l.outcome = 'phantom'))::integer as calls,
+    bool_or(l.outcome = 'answered')::integer as calls_connected,
+    bool_or(l.outcome = 'abandoned')::integer as calls_abandoned_before_agent,
+    bool_or(l.abandon_stage = 'ivr')::integer as abandoned_in_ivr,
+    bool_or(l.outcome = 'contained')::integer as calls_contained,
+    sum(l.ivr_seconds) as ivr_seconds,
+    sum(l.wait_seconds) as wait_seconds,
+    sum(l.talk_seconds) as talk_seconds,
+    sum(l.hold_seconds) as hold_seconds
+from staging.delimited_legs as l
+inner join ops.claimed_days as d on l.business_day = d.business_day
+where l.superseded_by is null
+group by l.business_day, l.source, l.call_id;
+
+create unlogged table candidate.fct_queue_visits as
+select
+    l.business_day,
+    l.source || ':' || l.call_id || ':' || l.leg_number as visit_key,
+    l.source,
+    l.call_id,
+    l.queue_id,
+    l.outcome,
+    l.wait_seconds,
+    l.ring_seconds,
+    1 as queue_visits,
+    (l.outcome <> 'closed')::integer as calls_offered,
+    (l.outcome = 'answered')::integer as calls_answered,
+    (l.outcome = 'abandoned')::integer as calls_abandoned,
+    (l.outcome = 'answered' and l.wait_seconds <= 20)::integer as answered_within_target,
+    (l.outcome = 'abandoned' and l.wait_seconds <= 20)::integer as abandoned_within_target,
+    (l.outcome = 'answered' and l.wait_seconds <= 15)::integer as answered_within_15s,
+    (l.outcome = 'abandoned' and l.wait_seconds <= 5)::integer as short_abandons,
+    case when l.outcome = 'answered' then l.wait_seconds end as answered_wait_seconds,
+    case when l.outcome = 'abandoned' then l.wait_seconds end as abandoned_wait_seconds
+from staging.delimited_legs as l
+inner join ops.claimed_days as d on l.business_day = d.business_day
+where
+    l.superseded_by is null
+    and l.queue_id is not null
+    and l.outcome not in ('contained', 'phantom')
+    and coalesce(l.abandon_stage, '') not in ('ivr', 'bot');
+
+create unlogged table candidate.fct_agent_connections as
+select
+    l.business_day,
+    l.source || ':' || l.call_id || ':' || l.leg_number as connection_key,
+    l.source,
+    l.call_id,
+    coalesce(l.queue_id, 'none') as queue_id,
+    coalesce(l.agent_id, 'unknown') as agent_id,
+    l.ring_seconds,
+    l.talk_seconds,
+    l.hold_seconds,
+    l.acw_seconds,
+    1 as agent_connections,
+    (l.talk_seconds > 0)::integer as connections_handled,
+    (l.hold_seconds > 0)::integer as connections_held,
+    0 as transfers,
+    0 as transfers_blind,
+    0 as transfers_attended,
+    0 as transfers_consult
+from staging.delimited_legs as l
+inner join ops.claimed_days as d on l.business_day = d.business_day
+where l.superseded_by is null and l.outcome = 'answered';
+
+create unlogged table candidate.agg_calls_daily as
+select
+    business_day,
+    source,
+    queue_id,
+    sum(calls) as calls,
+    sum(calls_abandoned_before_agent) as calls_abandoned_before_agent,
+    sum(abandoned_in_ivr) as abandoned_in_ivr,
+    sum(calls_contained) as calls_contained,
+    0::bigint as queue_visits,
+    0::bigint as calls_offered,
+    0::bigint as calls_answered,
+    0::bigint as calls_abandoned,
+    0::bigint as answered_within_target
+from candidate.fct_calls
+group by business_day, source, queue_id
+union all
+select
+    business_day,
+    source,
+    queue_id,
+    0,
+    0,
+    0,
+    0,
+    sum(queue_visits),
+    sum(calls_offered),
+    sum(calls_answered),
+    sum(calls_abandoned),
+    sum(answered_within_target)
+from candidate.fct_queue_visits
+group by business_day, source, queue_id;
+
+create unlogged table candidate.agg_queue_15min as
+select *
+from (
+    select
+        business_day,
+        source,
+        queue_id,
+        sum(queue_visits) as queue_visits,
+        sum(calls_offered) as calls_offered,
+        sum(calls_answered) as calls_answered,
+        sum(calls_abandoned) as calls_abandoned,
+        sum(answered_within_target) as answered_within_target,
+        sum(abandoned_within_target) as abandoned_within_target,
+        sum(answered_within_15s) as answered_within_15s,
+        sum(short_abandons) as short_abandons,
+        sum(answered_wait_seconds) as answered_wait_seconds,
+        sum(abandoned_wait_seconds) as abandoned_wait_seconds
+    from candidate.fct_queue_visits
+    group by business_day, source, queue_id
+) as v
+full join (
+    select
+        business_day,
+        source,
+        queue_id,
+        sum(agent_connections) as agent_connections,
+        sum(connections_handled) as connections_handled,
+        sum(talk_seconds) as talk_seconds
+    from candidate.fct_agent_connections
+    group by business_day, source, queue_id
+) as c using (business_day, source, queue_id);
+
+create unlogged table candidate.agg_agent_daily as
+select
+    business_day,
+    source,
+    agent_id,
+    sum(agent_connections) as agent_connections,
+    sum(connections_handled) as connections_handled,
+    sum(transfers) as transfers,
+    sum(talk_seconds) as talk_seconds,
+    sum(hold_seconds) as hold_seconds,
+    sum(acw_seconds) as acw_seconds
+from candidate.fct_agent_connections
+group by business_day, source, agent_id;
