@@ -24,9 +24,9 @@ lint: environments ## ruff, mypy, sqlfluff, yamllint, shellcheck.
 	$(DEV)/ruff check .
 	$(DEV)/ruff format --check .
 	$(DEV)/mypy
-	cd dbt_project && ../$(DEV)/sqlfluff lint --config ../.sqlfluff models tests
+	cd dbt_project && ../$(DEV)/sqlfluff lint models tests
 	$(DEV)/yamllint --strict .
-	$(DEV)/shellcheck callhouse requirements/install .ci/run
+	$(DEV)/shellcheck callhouse requirements/install requirements/lock .ci/run
 
 format: environments ## Put Python into the one shape.
 	$(DEV)/ruff format .

@@ -12,13 +12,16 @@ to fill). Always safe: a file that was landed is recognised by its content and c
 land a file again after its mapping was mended, move it back from `refused/` into the folder.
 
 **Triage**
-- `report_refused` failed: its message names file, line and fix. Everything else has landed. The file
-  is in `refused/`; correct it or the mapping in `feeds/`, and move it back.
+- `report_refused` failed: its message names file, line and fix. Everything else has landed. The
+  file is in `inbox/<feed>/refused/`; correct it or the mapping, and move it back.
 - `land` failed: the warehouse or the disk. The files are still in the folder and nothing is half
   landed; the next run takes them.
 - Rows are missing: `./callhouse status` shows the quarantine, with the reason for each row.
 - A feed has no DAG: its mapping cannot be read; `./callhouse doctor` says why.
 """
+
+# Airflow's decorators have no types that mypy is given.
+# mypy: disable-error-code="untyped-decorator"
 
 from pathlib import Path
 
@@ -35,6 +38,8 @@ from callhouse.orchestration.vocabulary import (
 
 
 def create(drop: landing.Drop) -> None:
+    """The DAG of one feed."""
+
     @dag(
         dag_id=f"land_{drop.feed}",
         dag_display_name=f"Land {drop.label}",
@@ -46,17 +51,17 @@ def create(drop: landing.Drop) -> None:
         doc_md=__doc__,
         tags=[Tag.LANDING],
     )
-    def land_feed():
+    def land_feed() -> None:
         @task
-        def land():
+        def land() -> landing.Summary:
             return landing.land(drop.feed)
 
         @task(outlets=[STAGING])
-        def announce(summary):
+        def announce(summary: landing.Summary) -> None:
             landing.announce(summary)
 
         @task(retries=0)
-        def report_refused(summary):
+        def report_refused(summary: landing.Summary) -> None:
             landing.report_refused(summary)
 
         summary = land()

@@ -7,25 +7,31 @@ ones with dbt, audit them with Great Expectations, publish the difference.
 **Schedule** When rows were staged; every ten minutes besides, because a wake-up can be lost. Starts
 itself again while days are dirty.
 
-**Rerun** Trigger the DAG: it claims the days that are dirty *now* (a now-run, there are no intervals
-to fill). Always safe: a day is a pure function of staging. To build days again, mark them with
+**Rerun** Trigger the DAG: it claims the days that are dirty *now* (a now-run, there are no
+intervals to fill). Always safe: a day is a pure function of staging. To build days again, run
 `./callhouse transform --days FIRST..LAST`.
 
 **Triage**
-- `report_held` failed: these days did not pass the audit. Readers keep their last good version. The
-  message names the expectation; `data_docs/index.html` shows its rows, and
-  `docs/operators/data-quality.md` what each one guards. A held day is built again when rows touch it
+- `report_held` failed: these days did not pass the audit. Readers keep their last good version.
+  The message names the expectation; `data_docs/index.html` shows its rows, and
+  `docs/operators/data-quality.md` says what to do. A held day is built again when rows touch it
   or when it is marked.
-- `build` failed: the message names the dbt test or model. The claimed days come back in halves until
-  the one at fault is held alone.
+- `build` failed: the message names the dbt test or model. The claimed days come back in halves
+  until the one at fault is held alone.
 - `audit` failed: there is no verdict, so nothing was published; a suite or the warehouse needs
   mending.
-- `publish` failed: the candidates are not what was audited (the server was restarted). The days are
-  built again by themselves.
-- `wake_again` skipped: nothing is left to do, or the build was interrupted and the clock retries it.
+- `publish` failed: the candidates are not what was audited (the server was restarted). The days
+  are built again by themselves.
+- `wake_again` skipped: nothing is left to do, or the build was interrupted and the clock tries it
+  again.
+- Any step skipped after `claim` succeeded: `./callhouse transform` has taken the days over.
 """
 
+# Airflow's decorators have no types that mypy is given.
+# mypy: disable-error-code="untyped-decorator"
+
 from datetime import timedelta
+from typing import Any
 
 from airflow.sdk import Param, TriggerRule, dag, task
 
@@ -59,29 +65,31 @@ from callhouse.orchestration.vocabulary import (
         )
     },
 )
-def transform():
+def transform() -> None:
+    """Claim, build, audit, publish; see the module's text."""
+
     @task
-    def claim(params):
+    def claim(params: dict[str, Any]) -> int:
         return steps.claim(params["max_rows"])
 
     @task(pool=DBT_POOL, execution_timeout=timedelta(hours=2))
-    def build(build_id):
+    def build(build_id: int) -> None:
         steps.build(build_id)
 
     @task
-    def audit(build_id):
+    def audit(build_id: int) -> dict[str, str]:
         return steps.audit(build_id)
 
     @task(outlets=[MARTS])
-    def publish(build_id):
+    def publish(build_id: int) -> dict[str, int]:
         return steps.publish(build_id)
 
     @task(outlets=[STAGING], trigger_rule=TriggerRule.ALL_DONE)
-    def wake_again(build_id):
+    def wake_again(build_id: int | None) -> None:
         steps.wake_again(build_id)
 
     @task(retries=0)
-    def report_held(failing):
+    def report_held(failing: dict[str, str]) -> None:
         steps.report_held(failing)
 
     build_id = claim()

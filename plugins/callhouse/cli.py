@@ -44,6 +44,10 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _progress(name: str, rows: int, share: float) -> None:
+    _say(f"{name}: {rows} rows, {share:.0%}")
+
+
 def _jsonable(value: Any) -> Any:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
@@ -151,7 +155,7 @@ def land(
     """Land files as the DAGs do: every row is staged, quarantined or a duplicate."""
     from callhouse import landing
 
-    results = landing.land(_settings(), source, paths, progress=_say)
+    results = landing.land(_settings(), source, paths, progress=_progress)
     if as_json:
         _print_json([dataclasses.asdict(r) for r in results])
     else:
@@ -351,6 +355,21 @@ def render(
         print(f"{'differs' if check else 'written'}: {path}")
     if check and changed:
         raise typer.Exit(NEEDS_A_PERSON)
+
+
+@app.command()
+def docs(
+    directory: Annotated[
+        Path | None, typer.Argument(help="Where to write; default: docs in the home.")
+    ] = None,
+) -> None:
+    """Write the dictionary and the metric catalogue from the dbt project."""
+    from callhouse import semantic
+    from callhouse.semantic import documentation
+
+    settings = _settings()
+    for file in documentation.write(semantic.load(settings), directory or settings.home / "docs"):
+        print(file)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -84,7 +84,7 @@ def hotline_file(path: Path, rows: int) -> None:
             stamps = [f"{day}{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}"
                       for s in (arrived, left, start, end)]  # fmt: skip
             prefix = chance.choice(("1358", "1380", "1590", "1866", "1771"))
-            caller = f"{prefix}{chance.randint(0, 299):03d}{chance.randint(0, 999):04d}"
+            caller = f"{prefix}{chance.randint(0, 299):03d}{chance.randint(0, 166):04d}"
             cells = (
                 f"{day[:10]}-{number:08d}", 1, "service", caller, "human", "cards", stamps[0],
                 stamps[0], stamps[1], left - arrived, "service", stamps[1], stamps[2], wait, 3,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from callhouse.orchestration import triggers
 from callhouse.orchestration.triggers import InboxTrigger, snapshot
 
 POLL = 0.02
@@ -74,11 +75,19 @@ def test_growing_file_is_not_announced(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("name", [".hidden.csv", "a.csv.part", "a.csv.tmp", "a.csv.filepart"])
+@pytest.mark.parametrize("name", [".hidden.csv", "~a.csv", "a.csv.PART", "a.csv.tmp"])
 def test_unfinished_names_are_not_files(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("x")
     (tmp_path / "folder").mkdir()
     assert snapshot(tmp_path) == frozenset()
+
+
+def test_same_names_are_unfinished_for_landing() -> None:
+    # Otherwise a file would be announced that landing leaves, or landed late without a wake-up.
+    from callhouse import landing
+
+    assert landing.UNFINISHED == triggers.UNFINISHED
+    assert 2 * triggers.POLL_SECONDS > landing.STABLE_SECONDS
 
 
 def test_trigger_survives_serialisation(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from callhouse import quality, settings as settings_module, warehouse
+from callhouse import quality, warehouse
+from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
 from callhouse.runner import postgres
 from callhouse.settings import Settings
@@ -58,8 +59,9 @@ def make_build(connection: psycopg.Connection, days: list[date], calls: int) -> 
 def clear(connection: psycopg.Connection) -> None:
     """Leave nothing to the next test."""
     connection.execute(
-        "truncate staging.delimited_legs, ops.unit_days, ops.units, ops.quarantine, "
-        "ops.dirty_marks, ops.build_days, ops.builds, ops.expectation_results, ops.sources cascade"
+        "truncate staging.delimited_legs, ops.unit_days, ops.units, ops.quarantine, ops.held_days, "
+        "ops.dirty_marks, ops.build_days, ops.published_days, ops.builds, ops.expectation_results, "
+        "ops.sources cascade"
     )
 
 
@@ -231,9 +233,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("damage", "name"), DAMAGE)
-def test_damage_holds_its_day(
-    settings: Settings, build_id: int, damage: str, name: str
-) -> None:
+def test_damage_holds_its_day(settings: Settings, build_id: int, damage: str, name: str) -> None:
     change(settings, damage)
     report = quality.audit(settings, build_id)
     severity, is_success, failing_days, observed = recorded(settings, name)
@@ -340,8 +340,6 @@ def test_unknown_build(settings: Settings, build_id: int) -> None:
         quality.audit(settings, 999999)
 
 
-
-
 def test_old_pages_are_forgotten(
     settings: Settings, build_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,3 +351,48 @@ def test_old_pages_are_forgotten(
     pages = {p.parts[-3] for p in (settings.data_docs / "validations").rglob("*_*.html")}
     assert pages == {f"build-{other:08}"}
     assert f"build-{other:08}" in report.data_docs.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def published(settings: Settings, build_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The build as if it were published, in a schema of its own."""
+    monkeypatch.setattr("callhouse.quality.suites.PUBLISHED_SCHEMA", "published_copy")
+    names = ("fct_calls", "fct_queue_visits", "fct_agent_connections", "agg_calls_daily",
+             "agg_queue_15min", "agg_agent_daily")  # fmt: skip
+    with warehouse.connect(settings) as connection:
+        connection.execute("set role callhouse_owner")
+        connection.execute("alter schema candidate rename to published_copy")
+        connection.execute("create schema candidate")
+        connection.execute(
+            "insert into ops.published_days (business_day, build_id, revision, published_at) "
+            "select business_day, build_id, 1, now() from ops.build_days"
+        )
+    yield
+    with warehouse.connect(settings) as connection:
+        connection.execute("set role callhouse_owner")
+        connection.execute("drop schema candidate")
+        connection.execute("alter schema published_copy rename to candidate")
+        for name in names:
+            connection.execute(f"drop table candidate.{name}".encode())
+
+
+@pytest.mark.usefixtures("published")
+def test_published_days_are_audited(settings: Settings) -> None:
+    change(settings, "delete from published_copy.fct_calls where call_id = '2026-03-02-10'")
+    report = quality.audit_published(settings)
+    assert list(report.failing_days) == [date(2026, 3, 2)]
+    # What is said about a build only is not asked of what is published.
+    assert "only_claimed_days_are_built" not in {r.expectation for r in report.results}
+
+
+@pytest.mark.usefixtures("published")
+def test_dirty_days_are_not_held_against_what_is_published(settings: Settings) -> None:
+    change(settings, "delete from published_copy.fct_calls where call_id = '2026-03-02-10'; "
+                     "insert into ops.dirty_marks (business_day, reason) "
+                     "values ('2026-03-02', 'landed')")  # fmt: skip
+    assert quality.audit_published(settings).failing_days == {}
+
+
+def test_nothing_published(settings: Settings, build_id: int) -> None:
+    with pytest.raises(CallhouseError, match="no day is published"):
+        quality.audit_published(settings)

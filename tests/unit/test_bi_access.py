@@ -56,8 +56,9 @@ def test_two_people_never_share_a_password(home: Settings) -> None:
     assert mutate(home, "director")[0].password != mutate(home, "manager_gd")[0].password
 
 
-def test_without_a_person_the_login_has_no_entitlement(home: Settings) -> None:
-    url, _ = mutate(home, None)
+@pytest.mark.parametrize("person", [None, "admin"])
+def test_without_a_person_the_login_has_no_entitlement(home: Settings, person: str | None) -> None:
+    url, _ = mutate(home, person)
     assert url.username == "callhouse_superset"
     assert url.password == home.secret("callhouse_superset_password")
 

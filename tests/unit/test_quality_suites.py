@@ -86,9 +86,7 @@ REFUSED = [
     pytest.param(lambda s: s["expectations"][0].pop("note"), "note is missing", id="no note"),
     pytest.param(entry(note="because"), "must say in words", id="short note"),
     pytest.param(entry(severity="critical"), "not one of fail, warn", id="severity"),
-    pytest.param(
-        entry(type="expect_column_values_to_be_betwen"), "no expectation type", id="type"
-    ),
+    pytest.param(entry(type="expect_column_values_to_be_betwen"), "no expectation type", id="type"),
     pytest.param(
         entry(type="expect_column_to_be_between"),
         "did you mean expect_column_.*to_be_between",
@@ -116,9 +114,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("damage", "sentence"), REFUSED)
-def test_refused(
-    tmp_path: Path, damage: Callable[[dict[str, Any]], None], sentence: str
-) -> None:
+def test_refused(tmp_path: Path, damage: Callable[[dict[str, Any]], None], sentence: str) -> None:
     content = yaml.safe_load(yaml.safe_dump(GOOD))
     damage(content)
     file = write(tmp_path, content)
@@ -289,7 +285,9 @@ def test_failing_days_leave_out_warnings() -> None:
 
 def test_published_relations_instead_of_candidates() -> None:
     build_only = check(name="build_only", candidates_only=True)
-    counted = check(kwargs={"unexpected_rows_query": "select business_day from candidate.fct_calls"})
+    counted = check(
+        kwargs={"unexpected_rows_query": "select business_day from candidate.fct_calls"}
+    )
     suite = suites.of_published(
         Suite("s", "marts", "candidate.fct_calls", None, (build_only, counted), Path("s.yaml"))
     )

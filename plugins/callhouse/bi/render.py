@@ -93,6 +93,6 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(content: dict[str, Any]) -> str:
     dumped = yaml.dump(
-        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=96, indent=2
+        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=76, indent=2
     )
     return "---\n" + str(dumped)

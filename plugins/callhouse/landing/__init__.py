@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -61,11 +62,19 @@ class UnitResult:
 def land(
     settings: Settings, source: str, paths: Sequence[Path], progress: Progress | None = None
 ) -> list[UnitResult]:
-    """Land files of feed `source`, one after the other. A refused file does not stop the others."""
+    """Land files of feed `source`, one after the other. A refused file does not stop the others.
+
+    A folder among `paths` stands for the files in it.
+    """
     feed = registry.feed(settings, source)
     with warehouse.connect(settings) as connection:
         registry.register(connection, feed)
-    return [_land_file(settings, feed, Path(path), progress) for path in paths]
+    files = [
+        file
+        for path in map(Path, paths)
+        for file in (sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path])
+    ]
+    return [_land_file(settings, feed, file, progress) for file in files]
 
 
 def _land_file(
@@ -115,7 +124,7 @@ class _Tally:
     header_rows: int = 0
     blank_lines: int = 0
     first_rejected: Rejected | None = None
-    days: set[datetime.date] = field(default_factory=set)
+    days: Counter[datetime.date] = field(default_factory=Counter)  # rows by business day
     older_days: set[datetime.date] = field(default_factory=set)
     members: dict[str, set[str]] = field(default_factory=dict)
     # 16 bytes per row decide whether the settling SQL has to look for repeated rows and keys.
@@ -163,10 +172,13 @@ class _Unit:
             )
         settlement = store.settle(
             self.connection, self.record, self.feed.name, self.unit_id,
-            tally.days, tally.older_days,
+            set(tally.days), tally.older_days,
             has_same_rows=_repeats(tally.hashes), has_same_keys=_repeats(tally.keys),
         )
-        store.count_days(self.connection, self.record, self.unit_id, tally.days)
+        store.count_days(
+            self.connection, self.record, self.unit_id, tally.days,
+            has_changed=settlement.duplicates > 0,
+        )
         store.save_callers(self.connection, self.callers)
         store.save_members(self.connection, self.feed.name, tally.members)
         store.mark_dirty(
@@ -216,8 +228,10 @@ class _Unit:
             for batch in batches:
                 rows = self._count(batch, side)
                 if self.record.partitioned:
-                    partitions.ensure(rows.get_column(self.record.day).unique().to_list())
-                block = store.encode(rows, self.record, self.feed.name, self.unit_id)
+                    partitions.ensure(self.tally.days)
+                block = ("", b"")
+                if rows.height:
+                    block = store.encode(rows, self.record, self.feed.name, self.unit_id)
                 if sending:
                     sending.result()
                 sending = writer.submit(self._send, *block, batch.rejected)
@@ -227,7 +241,8 @@ class _Unit:
                 sending.result()
 
     def _send(self, statement: str, data: bytes, rejected: list[Rejected]) -> None:
-        store.copy(self.connection, statement, data)
+        if data:
+            store.copy(self.connection, statement, data)
         store.quarantine(self.connection, self.unit_id, rejected, self.callers.cipher)
 
     def _count(self, batch: Batch, side: psycopg.Connection) -> pl.DataFrame:
@@ -245,14 +260,15 @@ class _Unit:
             if item.member:
                 codes = rows.get_column(item.name).unique().drop_nulls().to_list()
                 tally.members.setdefault(item.member, set()).update(codes)
-        days = set(rows.get_column(self.record.day).unique().to_list()) - tally.days
+        counts = dict(rows.get_column(self.record.day).value_counts().iter_rows())
+        days = set(counts) - set(tally.days)
+        tally.days.update(counts)
         if days:
             # `side` sees committed rows only: those of other units.
             around = days
             if self.record.partitioned:
                 around = {day + shift * store.ONE_DAY for day in days for shift in (-1, 0, 1)}
             tally.older_days |= store.days_with_rows(side, self.record, self.feed.name, around)
-            tally.days |= days
         tally.hashes.append(rows.get_column("row_hash").hash())
         tally.keys.append(rows.select(pl.struct(self.record.key).hash()).to_series())
         return rows

@@ -6,7 +6,6 @@ Nothing here writes a number in clear; what `Callers.found` collects is encrypte
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import re
 import unicodedata
@@ -26,6 +25,11 @@ REMEMBERED = 500_000
 # Lines of one exchange or mobile block: prefixes that decide about region and carrier are longer.
 LINE_DIGITS = 4
 PUNCTUATION = re.compile(r"[\s()\-./]+")
+
+KNOWN = {
+    "caller": pl.String, "caller_token": pl.Binary, "found_region": pl.String,
+    "found_carrier": pl.String, "is_odd": pl.Boolean,
+}  # fmt: skip
 
 # How the geocoder's Chinese descriptions begin → ISO 3166-2.
 PROVINCES = {
@@ -70,9 +74,10 @@ class PhoneBook:
 
     def look_up(self, text: str) -> tuple[str | None, Prefix]:
         """(E.164 number or bare digits, prefix) of a caller as the source wrote it."""
-        text = PUNCTUATION.sub("", unicodedata.normalize("NFKC", text))
-        if not text.removeprefix("+").isdigit() or not text.isascii():
-            return None, Prefix("", 0, None, None, is_phone=False)
+        if not (text.isascii() and text.isdigit()):
+            text = PUNCTUATION.sub("", unicodedata.normalize("NFKC", text))
+            if not (text.isascii() and text.removeprefix("+").isdigit()):
+                return None, Prefix("", 0, None, None, is_phone=False)
         key = (text[:-LINE_DIGITS], len(text))
         found = self._known.get(key)
         if found is None:
@@ -98,11 +103,15 @@ class Callers:
     """Tokens for one file's callers, and the encrypted values that pii.callers still lacks."""
 
     def __init__(self, settings: Settings, source: str, column: Column | None) -> None:
-        self._token_key = settings.secret("caller_key").encode()
+        # HMAC-SHA256 with the key's two blocks hashed once: hmac.digest costs three times as much.
+        key = settings.secret("caller_key").encode()
+        block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
         self.cipher = Cipher(settings)
         self.source, self.column = source, column
         self._book = PhoneBook(column.country) if column and column.country else None
-        self._known: dict[str, tuple[str | None, str | None, str | None, bool]] = {}
+        self._known = pl.DataFrame(schema=KNOWN)
         self._saved: set[bytes] = set()
         self.found: list[tuple[bytes, str, bytes]] = []  # token, kind, encrypted value
 
@@ -110,26 +119,19 @@ class Callers:
         """`rows` with token, key version, region and carrier in the place of the raw caller."""
         if self.column is None:
             return rows.drop("caller").with_columns(
-                pl.lit(None, pl.String).alias("caller_token"),
+                pl.lit(None, pl.Binary).alias("caller_token"),
                 pl.lit(None, pl.Int16).alias("caller_key_version"),
             )
-        distinct = rows.get_column("caller").drop_nulls().unique().to_list()
-        if len(self._known) > REMEMBERED:
-            self._known.clear()
-        for value in distinct:
-            if value not in self._known:
-                self._known[value] = self._resolve(value)
-        known = [self._known[value] for value in distinct]
-        table = pl.DataFrame(
-            {
-                "caller": pl.Series(distinct, dtype=pl.String),
-                "caller_token": pl.Series([k[0] for k in known], dtype=pl.String),
-                "found_region": pl.Series([k[1] for k in known], dtype=pl.String),
-                "found_carrier": pl.Series([k[2] for k in known], dtype=pl.String),
-                "is_odd": pl.Series([k[3] for k in known], dtype=pl.Boolean),
-            }
-        )
-        joined = rows.join(table, on="caller", how="left", maintain_order="left")
+        distinct = rows.select(pl.col("caller").drop_nulls().unique())
+        if self._known.height > REMEMBERED:
+            self._known = self._known.clear()
+        new = distinct.join(self._known, on="caller", how="anti").get_column("caller").to_list()
+        if new:
+            resolved = pl.DataFrame(
+                [self._resolve(value) for value in new], schema=KNOWN, orient="row"
+            )
+            self._known = pl.concat([self._known, resolved])
+        joined = rows.join(self._known, on="caller", how="left", maintain_order="left")
         odd = pl.lit("irregular:caller")
         issues = pl.col("data_issues")
         return joined.with_columns(
@@ -137,27 +139,31 @@ class Callers:
             pl.coalesce("caller_carrier", "found_carrier").alias("caller_carrier"),
             pl.when(pl.col("caller_token").is_not_null())
             .then(pl.lit(KEY_VERSION, pl.Int16)).alias("caller_key_version"),
-            pl.when(pl.col("is_odd") & issues.is_null()).then(pl.lit("{") + odd + pl.lit("}"))
-            .when("is_odd").then(issues.str.strip_suffix("}") + pl.lit(",") + odd + pl.lit("}"))
+            pl.when("is_odd").then(pl.concat_str(issues, odd, separator=",", ignore_nulls=True))
             .otherwise(issues).alias("data_issues"),
         ).drop("caller", "found_region", "found_carrier", "is_odd")  # fmt: skip
 
-    def _resolve(self, value: str) -> tuple[str | None, str | None, str | None, bool]:
-        """(token, region, carrier, whether the value is no regular number)."""
+    def _resolve(
+        self, value: str
+    ) -> tuple[str, bytes | None, str | None, str | None, bool]:
+        """A row of KNOWN."""
         if self._book is None:
-            return self._token("id", value, f"id:{self.source}:{value}"), None, None, False
+            return value, self._token("id", value, f"id:{self.source}:{value}"), None, None, False
         number, prefix = self._book.look_up(value)
         if number is None:
-            return None, None, None, True
+            return value, None, None, None, True
         token = self._token("phone", number, f"phone:{number}")
-        return token, prefix.region, prefix.carrier, not prefix.is_phone
+        return value, token, prefix.region, prefix.carrier, not prefix.is_phone
 
-    def _token(self, kind: str, value: str, message: str) -> str:
-        token = hmac.digest(self._token_key, message.encode(), "sha256")[:16]
+    def _token(self, kind: str, value: str, message: str) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message.encode())
+        outer.update(inner.digest())
+        token = outer.digest()[:16]
         if token not in self._saved:
             self._saved.add(token)
             self.found.append((token, kind, self.cipher.encrypt(value.encode())))
-        return token.hex()
+        return token
 
 
 class Cipher:

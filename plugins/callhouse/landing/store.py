@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import datetime
 import re
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import polars as pl
 import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg import sql
 
 from callhouse.landing.callers import KEY_VERSION, Callers, Cipher
 from callhouse.sources import contract
-from callhouse.sources.contract import Record, Rejected
+from callhouse.sources.contract import Field, Record, Rejected
 
 ONE_DAY = datetime.timedelta(days=1)
 PREVIEW_CHARACTERS = 200
@@ -90,11 +95,11 @@ def encode(rows: pl.DataFrame, record: Record, source: str, unit_id: int) -> tup
     names = [n for n in contract.staged_columns(record) if rows[n].null_count() < rows.height]
     start = struct.pack(">hi", len(names) + 2, len(source.encode())) + source.encode()
     start += struct.pack(">iq", 8, unit_id)
-    pieces: list[object] = [pa.scalar(start, pa.binary())]
+    pieces: list[object] = [pa.scalar(start, pa.large_binary())]
     for name in names:
         pieces += _field(rows[name], record.by_name.get(name))
-    joined = pc.binary_join_element_wise(*pieces, b"")
-    body = joined.buffers()[2] if rows.height else b""
+    joined = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary()))
+    body = joined.buffers()[2]
     columns = sql.SQL(", ").join(map(sql.Identifier, ("source", "unit_id", *names)))
     statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
         identifier(record.table), columns
@@ -104,43 +109,57 @@ def encode(rows: pl.DataFrame, record: Record, source: str, unit_id: int) -> tup
 
 def _field(values: pl.Series, item: Field | None) -> list[pa.Array]:
     """Arrays of bytes that, joined row by row, are the field in COPY's binary form."""
-    if values.dtype == pl.List:
-        values = values  # handled by the caller
+    if values.name == "data_issues":
+        return [_text_arrays(values)]
     if values.dtype == pl.String:
-        lengths = values.str.len_bytes().fill_null(-1)
-        content = values.fill_null("").to_arrow().cast(pa.binary())
+        lengths = values.str.len_bytes().cast(pl.Int32).fill_null(-1)
+        content = values.fill_null("").to_arrow().cast(pa.large_binary())
         return [_fixed(lengths.to_numpy().astype(">i4")), content]
-    kind = item.kind if item is not None else ""
-    filled = values.fill_null(0 if values.dtype.is_numeric() else None)
-    if values.dtype == pl.Binary:
-        body = np.frombuffer(b"".join(values.fill_null(bytes(16)).to_list()), "V16")
-    elif kind == "instant":
-        body = (filled.to_numpy() - EPOCH_MICROSECONDS).astype(">i8")
-    elif kind == "seconds":
-        body = _numeric(filled.to_numpy())
+    if values.dtype == pl.Binary:  # uuids
+        packed = values.fill_null(bytes(16)).to_arrow().cast(pa.large_binary())
+        body = np.frombuffer(packed.buffers()[2], "V16")
     elif values.dtype == pl.Date:
         body = (values.cast(pl.Int32).fill_null(0).to_numpy() - EPOCH_DAYS).astype(">i4")
+    elif item is not None and item.kind == "instant":
+        body = (values.fill_null(0).to_numpy() - EPOCH_MICROSECONDS).astype(">i8")
+    elif item is not None and item.kind == "seconds":
+        body = _numeric(values.fill_null(0).to_numpy())
     else:
         width = {pl.Int16: ">i2", pl.Int32: ">i4", pl.Int64: ">i8"}[values.dtype.base_type()]
-        body = filled.to_numpy().astype(width)
-    whole = np.empty(len(body), [("length", ">i4"), ("body", body.dtype)])
-    whole["length"], whole["body"] = body.dtype.itemsize, body
-    fixed = _fixed(whole)
+        body = values.fill_null(0).to_numpy().astype(width)
+    field = np.empty(len(body), [("length", ">i4"), ("body", body.dtype)])
+    field["length"], field["body"] = body.dtype.itemsize, body
+    fixed = _fixed(field)
     if values.null_count():
-        fixed = pc.if_else(values.is_null().to_arrow(), pa.scalar(NULL, pa.binary()), fixed)
+        fixed = pc.if_else(values.is_null().to_arrow(), pa.scalar(NULL, pa.large_binary()), fixed)
     return [fixed]
+
+
+def _text_arrays(values: pl.Series) -> pa.Array:
+    """text[] fields of comma-separated texts. Few distinct values: encoded one by one."""
+    coded = values.fill_null("").to_arrow().dictionary_encode()
+    fields = []
+    for text in coded.dictionary.to_pylist():
+        items = text.encode().split(b",")
+        body = struct.pack(">iiiii", 1, 0, 25, len(items), 1)  # 25 is text's oid
+        body += b"".join(struct.pack(">i", len(item)) + item for item in items)
+        fields.append(struct.pack(">i", len(body)) + body if text else NULL)
+    return pa.array(fields, pa.large_binary()).take(coded.indices)
 
 
 def _fixed(values: np.ndarray) -> pa.Array:
     """Items of equal size as an Arrow array of bytes."""
     size = values.dtype.itemsize
     data = np.ascontiguousarray(values)
-    offsets = np.arange(0, (len(values) + 1) * size, size, dtype=np.int32)
+    offsets = np.arange(0, (len(values) + 1) * size, size, dtype=np.int64)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data.view(np.uint8))]
-    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
+    return pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
 
 
 def _numeric(seconds: np.ndarray) -> np.ndarray:
+    whole = seconds.astype(np.int64)
+    if (whole == seconds).all() and whole.max(initial=0) < len(_whole_numbers()):
+        return _whole_numbers()[whole]
     thousandths = np.rint(seconds * 1000).astype(np.int64)
     whole, fraction = np.divmod(thousandths, 1000)
     result = np.zeros(len(seconds), NUMERIC)
@@ -148,6 +167,15 @@ def _numeric(seconds: np.ndarray) -> np.ndarray:
     result["scale"] = np.where(fraction == 0, 0, 3)
     result["high"], result["low"] = np.divmod(whole, 10_000)
     result["fraction"] = fraction * 10
+    return result
+
+
+@lru_cache(maxsize=1)
+def _whole_numbers() -> np.ndarray:
+    """The numbers that nearly all durations are, ready to be looked up."""
+    result = np.zeros(20_000, NUMERIC)
+    result["digits"], result["weight"] = 3, 1
+    result["high"], result["low"] = np.divmod(np.arange(len(result)), 10_000)
     return result
 
 
@@ -197,13 +225,12 @@ def save_callers(connection: psycopg.Connection, callers: Callers) -> None:
     connection.execute(
         "create temporary table landed_callers (token uuid, kind text, content bytea) on commit drop"
     )
-    columns = ["token", "kind", "content"]
-    found = pl.DataFrame(callers.found, schema=columns, orient="row").with_columns(
-        pl.col("token").bin.encode("hex"),
-        (pl.lit("\\x") + pl.col("content").bin.encode("hex")).alias("content"),
-    )
-    data = found.write_csv(None, include_header=False)
-    copy(connection, "copy landed_callers from stdin (format csv)", data.encode())
+    data = bytearray(COPY_HEADER)
+    for token, kind, content in callers.found:
+        data += struct.pack(">hi", 3, 16) + token
+        data += struct.pack(">i", len(kind)) + kind.encode()
+        data += struct.pack(">i", len(content)) + content
+    copy(connection, "copy landed_callers from stdin (format binary)", bytes(data + COPY_TRAILER))
     connection.execute(
         "insert into pii.callers (caller_token, key_version, kind, content) "
         "select token, %s, kind, content from landed_callers order by token "
@@ -319,18 +346,24 @@ def settle(
 
 
 def count_days(
-    connection: psycopg.Connection, record: Record, unit_id: int, days: set[datetime.date]
-) -> None:
-    """Staged rows of the unit by business day: how much there is to build, and to reconcile."""
+    connection: psycopg.Connection, record: Record, unit_id: int,
+    counts: dict[datetime.date, int], *, has_changed: bool,
+) -> None:  # fmt: skip
+    """Staged rows of the unit by business day: how much there is to build, and to reconcile.
+
+    `counts` is what was copied; where settling removed rows, the table is asked.
+    """
     if record is not contract.LEGS:
         return
+    if has_changed:
+        statement = sql.SQL(
+            "select {0}, count(*) from {1} where unit_id = %s and {0} = any(%s) group by {0}"
+        ).format(sql.Identifier(record.day), identifier(record.table))
+        counts = dict(connection.execute(statement, [unit_id, sorted(counts)]).fetchall())
     connection.execute(
-        sql.SQL(
-            "insert into ops.unit_days (unit_id, business_day, staged_rows) "
-            "select unit_id, {0}, count(*) from {1} where unit_id = %s and {0} = any(%s) "
-            "group by unit_id, {0}"
-        ).format(sql.Identifier(record.day), identifier(record.table)),
-        [unit_id, sorted(days)],
+        "insert into ops.unit_days (unit_id, business_day, staged_rows) "
+        "select %s, day, n from unnest(%s::date[], %s::bigint[]) as d (day, n)",
+        [unit_id, list(counts), list(counts.values())],
     )
 
 

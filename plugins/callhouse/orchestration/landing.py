@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from typing import TypedDict
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from callhouse import settings as settings_module
 from callhouse.sources import registry
+
+LOG = logging.getLogger(__name__)
+
+
+class Summary(TypedDict):
+    """What one look into a drop folder brought; handed from task to task."""
+
+    staged_rows: int
+    refused: list[str]
 
 
 @dataclass(frozen=True)
@@ -28,33 +39,34 @@ def drops() -> list[Drop]:
     ]
 
 
-def land(feed: str) -> dict[str, list[str] | int]:
+def land(feed: str) -> Summary:
     """Land what lies in the feed's drop folder; skipped where nothing does.
 
-    Safe to repeat: the ledger knows every file that was landed, and refused ones are out of the way.
+    Safe to repeat: the ledger knows every file that was landed; refused ones are out of the way.
     """
     from callhouse import landing
 
     settings = settings_module.load()
-    results = landing.land_inbox(settings, registry.feed(settings, feed))
+    results = landing.land_inbox(settings, feed)
     if not results:
         raise AirflowSkipException(f"nothing in {settings.inbox / feed}")
+    for result in results:
+        LOG.info(
+            "%s: %s, %s of %s rows staged", result.name, result.status, result.staged, result.read
+        )
     return {
-        "staged_rows": sum(result.staged_rows for result in results),
-        "refused": [
-            f"{result.name}: {result.reason}" for result in results if result.status == "refused"
-        ],
+        "staged_rows": sum(result.staged for result in results),
+        "refused": [str(result.reason) for result in results if result.status == "refused"],
     }
 
 
-def announce(summary: dict[str, list[str] | int]) -> None:
+def announce(summary: Summary) -> None:
     """Succeeds, and so wakes `transform` up, where rows were staged."""
     if not summary["staged_rows"]:
         raise AirflowSkipException("no row was staged, so no day has changed")
 
 
-def report_refused(summary: dict[str, list[str] | int]) -> None:
+def report_refused(summary: Summary) -> None:
     """Fails, without another try, where a file was refused; everything else has landed by now."""
-    refused = summary["refused"]
-    if isinstance(refused, list) and refused:
+    if refused := summary["refused"]:
         raise AirflowFailException(f"{len(refused)} refused: " + " | ".join(refused))

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from callhouse import settings as settings_module
+from callhouse import warehouse
+from callhouse.errors import CallhouseError
+from callhouse.settings import Settings
 
 # A build in one of these states has come to an end, good or bad. Any other was interrupted, most
 # likely because the server is away: waking up at once would only fail again.
 ENDED = ("published", "held", "failed")
+
+
+def _status(settings: Settings, build_id: int) -> str | None:
+    with warehouse.connect(settings) as connection:
+        row = connection.execute(
+            "select status from ops.builds where build_id = %s", [build_id]
+        ).fetchone()
+    return str(row[0]) if row else None
+
+
+@contextmanager
+def _step(build_id: int) -> Iterator[Settings]:
+    """Skips where `./callhouse transform` has taken the days over meanwhile."""
+    settings = settings_module.load()
+    try:
+        yield settings
+    except CallhouseError:
+        if _status(settings, build_id) == "abandoned":
+            raise AirflowSkipException("another transform has taken the days over") from None
+        raise
 
 
 def claim(max_rows: int) -> int:
@@ -24,18 +50,21 @@ def claim(max_rows: int) -> int:
 def build(build_id: int) -> None:
     """Build the candidates. Rows that fail the project's tests fail again: no second try."""
     from callhouse import transform
+    from callhouse.transform.dbt import BuildError
 
-    try:
-        transform.build(settings_module.load(), build_id)
-    except transform.BuildError as failure:
-        raise AirflowFailException(str(failure)) from None
+    with _step(build_id) as settings:
+        try:
+            transform.build(settings, build_id)
+        except BuildError as failure:
+            raise AirflowFailException(str(failure)) from None
 
 
 def audit(build_id: int) -> dict[str, str]:
     """Audit the candidates; the days to hold back, each with its reasons."""
     from callhouse import transform
 
-    failing = transform.audit(settings_module.load(), build_id)
+    with _step(build_id) as settings:
+        failing = transform.audit(settings, build_id)
     return {day.isoformat(): reason for day, reason in failing.items()}
 
 
@@ -43,7 +72,8 @@ def publish(build_id: int) -> dict[str, int]:
     """Publish the days that passed."""
     from callhouse import transform
 
-    report = transform.publish(settings_module.load(), build_id)
+    with _step(build_id) as settings:
+        report = transform.publish(settings, build_id)
     return {
         "published_days": len(report.published_days),
         "held_days": len(report.held_days),
@@ -54,16 +84,12 @@ def publish(build_id: int) -> dict[str, int]:
 
 def wake_again(build_id: int | None) -> None:
     """Succeeds, and so starts the next run, while days are dirty and builds come to an end."""
-    from callhouse import transform, warehouse
+    from callhouse import transform
 
-    settings = settings_module.load()
     if build_id is None:
         raise AirflowSkipException("nothing was claimed")
-    with warehouse.connect(settings) as connection:
-        row = connection.execute(
-            "select status from ops.builds where build_id = %s", [build_id]
-        ).fetchone()
-    if row is None or row[0] not in ENDED:
+    settings = settings_module.load()
+    if _status(settings, build_id) not in ENDED:
         raise AirflowSkipException("the build was interrupted: the clock tries it again")
     if not transform.pending(settings):
         raise AirflowSkipException("no day is dirty")

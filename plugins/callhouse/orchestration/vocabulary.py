@@ -29,8 +29,8 @@ DBT_POOL = "dbt"
 
 TASK_DEFAULTS: dict[str, Any] = {
     "owner": "data-engineering",
-    "retries": 3,
-    "retry_delay": timedelta(seconds=30),
+    "retries": 4,
+    "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
 }

@@ -97,7 +97,7 @@ def _audit(
     build_id: int | None,
     progress: Report | None,
 ) -> AuditReport:
-    say = progress or (lambda line: None)
+    say = progress or _nothing
     context = docs.context(settings)
     runs = _run(connection, wanted, runner.connect(settings, context), days, say)
     # After the checks: marks and rows are committed together, so whatever a check has seen beyond
@@ -123,6 +123,10 @@ def _audit(
     failing = failing_days(findings)
     say(f"{len(days) - len(failing)} of {len(days)} days pass; pages in {page}")
     return AuditReport(results, failing, page)
+
+
+def _nothing(line: str) -> None:
+    del line
 
 
 def _run(

@@ -64,7 +64,8 @@ def day_list(days: Iterable[date]) -> str:
 
 def batch_query(suite: Suite, days: Sequence[date]) -> str:
     """The rows that a suite looks at."""
-    query = f"select * from {suite.relation} where business_day in ({day_list(days)})"
+    # Relation and condition are the suite file's, checked when it was read; days are dates.
+    query = f"select * from {suite.relation} where business_day in ({day_list(days)})"  # noqa: S608
     return f"{query} and ({suite.where})" if suite.where else query
 
 
@@ -230,7 +231,7 @@ def _by_day(connection: psycopg.Connection, query: str) -> list[tuple[date, int,
     statement = sql.SQL(
         "select business_day, count(*), min((to_jsonb(found) - 'business_day')::text) "
         "from ({}) as found group by business_day order by business_day"
-    ).format(sql.SQL(query))  # type: ignore[arg-type]
+    ).format(sql.SQL(query))
     with connection.transaction():
         rows = connection.execute(statement).fetchall()
     return [(day, int(number), _plain(text)) for day, number, text in rows]
@@ -238,9 +239,7 @@ def _by_day(connection: psycopg.Connection, query: str) -> list[tuple[date, int,
 
 def _plain(text: str) -> str:
     """`{"a": 1, "b": null}` as `a 1, b -`."""
-    return (
-        text.strip("{}").replace('": ', " ").replace('"', "").replace("null", "-") or "found"
-    )
+    return text.strip("{}").replace('": ', " ").replace('"', "").replace("null", "-") or "found"
 
 
 def _attributed(counts: Mapping[date, int], days: Sequence[date]) -> tuple[date, ...]:

@@ -15,6 +15,7 @@ from callhouse.errors import CallhouseError
 from callhouse.quality import gx
 
 BOUNDARIES = ("staging", "marts")
+PUBLISHED_SCHEMA = "marts"
 SEVERITIES = {"fail": "critical", "warn": "warning"}
 SUITE_KEYS = {"suite", "boundary", "relation", "where", "expectations"}
 REQUIRED_KEYS = {"suite", "boundary", "relation", "expectations"}
@@ -135,7 +136,7 @@ def of_published(suite: Suite) -> Suite:
     """The same expectations on the published relations instead of the candidates."""
 
     def published(text: str) -> str:
-        return re.sub(r"\bcandidate\.", "marts.", text)
+        return re.sub(r"\bcandidate\.", f"{PUBLISHED_SCHEMA}.", text)
 
     return replace(
         suite,
@@ -215,7 +216,8 @@ def _check_query(check: Check, place: str) -> None:
         )
     if not used & {"rows", "days"}:
         raise CallhouseError(
-            f"{place}: the query reads every day: limit it by {{rows}} or business_day in ({{days}})"
+            f"{place}: the query reads every day: limit it by {{rows}} "
+            "or business_day in ({days})"
         )
     if not re.search(r"\bbusiness_day\b", query):
         raise CallhouseError(f"{place}: the query must return business_day, the day at fault")
@@ -242,7 +244,9 @@ def construct(check: Check, kwargs: dict[str, Any], place: str) -> gx.Expectatio
             )
     except (ValueError, TypeError) as error:
         detail = " ".join(str(error).split())
-        raise CallhouseError(f"{place}: {check.type} does not accept its kwargs: {detail}") from None
+        raise CallhouseError(
+            f"{place}: {check.type} does not accept its kwargs: {detail}"
+        ) from None
 
 
 def _known_types() -> list[str]:

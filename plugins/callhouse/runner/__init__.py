@@ -26,7 +26,11 @@ def down(settings: Settings, report: Callable[[str], None] | None = None) -> Non
     """End every process of the instance; nothing is deleted."""
     from callhouse.runner import lifecycle
 
-    lifecycle.down(settings, report or (lambda line: None))
+    lifecycle.down(settings, report or _nothing)
+
+
+def _nothing(_line: str) -> None:
+    """Where progress goes that nobody asked for."""
 
 
 def status(settings: Settings) -> Status:

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
             kept = ("PATH", "LANG", "LC_ALL", "CALLHOUSE_INSTANCE", "TZ")
             environment = {k: os.environ[k] for k in kept if k in os.environ}
             os.chdir("/")
-            os.execvpe(command[0], command, environment)
+            os.execvpe(command[0], command, environment)  # noqa: S606 (no shell is wanted)
         case ["run", name] if component := components.BY_NAME.get(name):
             settings = settings_module.load()
             directory = components.working_directory(settings, component.kind)
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
             command = components.command(settings, component)
             environment = components.component_environment(settings, component.kind)
             os.chdir(directory)
-            os.execve(command[0], command, environment)
+            os.execve(command[0], command, environment)  # noqa: S606 (no shell is wanted)
         case ["prepare", ("airflow" | "superset" | "warehouse") as what]:
             from callhouse.runner import preparation
 

@@ -69,7 +69,8 @@ def heartbeat_after(report: dict[str, Any] | None, name: str, started: float) ->
 
 # Celery over a database answers no ping; what it says when it begins to work is in its log.
 CELERY_READY = re.compile(
-    r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+: INFO/MainProcess\] (?:celery@\S+ ready|beat: Starting)"
+    r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+: INFO/MainProcess\] "
+    r"(?:celery@\S+ ready|beat: Starting)"
 )
 CELERY_SETTLED = 120.0
 

@@ -212,9 +212,7 @@ def _check_ports(settings: Settings) -> None:
             )
 
 
-def _start_postgres(
-    settings: Settings, supervisor: supervision.Supervisor, report: Report
-) -> None:
+def _start_postgres(settings: Settings, supervisor: supervision.Supervisor, report: Report) -> None:
     if settings.postgres_host:
         if not _database_answers(settings):
             raise CallhouseError(
@@ -230,7 +228,8 @@ def _start_postgres(
         deadline = time.monotonic() + 60
         while not _database_answers(settings):
             if time.monotonic() > deadline:
-                raise CallhouseError(f"PostgreSQL does not answer:\n{log_tail(settings, 'postgres')}")
+                tail = log_tail(settings, "postgres")
+                raise CallhouseError(f"PostgreSQL does not answer:\n{tail}")
             time.sleep(0.1)
 
 
@@ -244,7 +243,7 @@ def _prepare_products(settings: Settings, report: Report) -> None:
         report("preparing " + " and ".join(p.product for p in running) + " (once per version)")
     try:
         for each in running:
-            seconds = preparation.finish(settings, each)
+            seconds = preparation.finish(each)
             preparation.mark_prepared(settings, each.product)
             report(f"{each.product} metadata: {seconds:.1f} s")
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import tempfile
@@ -94,7 +95,9 @@ def _probe(directory: Path, origin: str) -> Binaries | None:
     words = output.split()
     if len(words) < 3:
         return None
-    major = int(words[2].split(".")[0].rstrip("develbtarc"))
+    # "15.18", and before a release "19devel" or "19beta1".
+    found = re.match(r"\d+", words[2])
+    major = int(found[0]) if found else 0
     return Binaries(directory, major, origin) if major >= MINIMUM_VERSION else None
 
 
@@ -112,8 +115,13 @@ class Cluster:
         """`command`, run by the account that owns the data directory."""
         if self.account is None:
             return command
-        return ["setpriv", f"--reuid={self.account}", f"--regid={_group(self.account)}",
-                "--init-groups", *command]
+        return [
+            "setpriv",
+            f"--reuid={self.account}",
+            f"--regid={_group(self.account)}",
+            "--init-groups",
+            *command,
+        ]
 
     def server_command(self) -> list[str]:
         """Foreground server, for a supervisor."""
@@ -190,8 +198,11 @@ class Cluster:
         command = [str(self.binaries.directory / "pg_ctl"), "-D", str(self.data_directory)]
         # Output to /dev/null: a pipe would be inherited by the server and never close.
         result = subprocess.run(
-            self.as_account([*command, *arguments]), check=False, cwd="/",
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            self.as_account([*command, *arguments]),
+            check=False,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         if result.returncode:
             log = self.data_directory / "server.log"
@@ -251,8 +262,15 @@ def _group(account: str) -> int:
 
 def _can_reach(account: str, path: Path) -> bool:
     existing = next(p for p in (path, *path.parents) if p.exists())
-    command = ["setpriv", f"--reuid={account}", f"--regid={_group(account)}", "--init-groups",
-               "test", "-x", str(existing)]
+    command = [
+        "setpriv",
+        f"--reuid={account}",
+        f"--regid={_group(account)}",
+        "--init-groups",
+        "test",
+        "-x",
+        str(existing),
+    ]
     return subprocess.run(command, check=False, cwd="/").returncode == 0
 
 

@@ -1,12 +1,10 @@
-"""What must be true before a component starts: roles, schemas, migrated metadata, first accounts."""
+"""What must be true before a component starts: roles, schemas, metadata, first accounts."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +21,7 @@ def prepare(settings: Settings, what: Literal["warehouse", "airflow", "superset"
     if what == "warehouse":
         bootstrap_warehouse(settings)
     else:
-        finish(settings, start(settings, what))
+        finish(start(settings, what))
 
 
 def bootstrap_warehouse(settings: Settings) -> bool:
@@ -107,12 +105,16 @@ def start(settings: Settings, product: Product) -> Preparation:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(directory / "python"), str(HERE / f"prepare_{product}.py")],
-            env=environment, cwd=work, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            env=environment,
+            cwd=work,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
     return Preparation(product, process, log)
 
 
-def finish(settings: Settings, preparation: Preparation) -> float:
+def finish(preparation: Preparation) -> float:
     """Wait for a migration; its seconds, or CallhouseError with the end of its log."""
     code = preparation.process.wait()
     if code:

@@ -26,7 +26,9 @@ def main() -> None:
         user = manager.find_user("admin")
         if user is None:
             role = manager.find_role("Admin")
-            manager.add_user("admin", "Callhouse", "Administrator", "admin@localhost", role, password)
+            manager.add_user(
+                "admin", "Callhouse", "Administrator", "admin@localhost", role, password
+            )
         else:
             manager.reset_password(user.id, password)
     for name, (slots, description) in POOLS.items():

@@ -6,6 +6,7 @@ Run by the Superset environment's Python with the components' environment.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
         import superset
         from superset.extensions import appbuilder, security_manager
 
-        upgrade(directory=os.path.join(os.path.dirname(superset.__file__), "migrations"))
+        upgrade(directory=str(Path(superset.__file__).parent / "migrations"))
         appbuilder.add_permissions(update_perms=True)
         security_manager.sync_role_definitions()
         password = os.environ["CALLHOUSE_ADMIN_PASSWORD"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterable
@@ -57,7 +58,7 @@ def is_postmaster(process: psutil.Process) -> bool:
         return False
 
 
-def end(processes: Iterable[psutil.Process], grace: float = 10.0) -> list[psutil.Process]:
+def end(processes: Iterable[psutil.Process], grace: float = 6.0) -> list[psutil.Process]:
     """Ask `processes` to end, wait `grace` seconds, then kill. Returns what is still alive."""
     alive = [p for p in processes if p.pid != os.getpid()]
     for process in alive:
@@ -71,7 +72,5 @@ def end(processes: Iterable[psutil.Process], grace: float = 10.0) -> list[psutil
 
 
 def _signal(process: psutil.Process, number: int) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-    except psutil.NoSuchProcess:
-        pass

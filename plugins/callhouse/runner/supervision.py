@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import http.client
 import os
@@ -81,6 +82,8 @@ def configuration(settings: Settings) -> str:
     for priority, name in enumerate(names(settings)):
         command = shlex.join([sys.executable, "-m", "callhouse.runner", "run", name])
         server = name == "postgres"
+        # These end their own children in good order; a signal to all at once breaks it.
+        leads = server or components.BY_NAME[name].kind == "superset"
         lines += [
             "",
             f"[program:{name}]",
@@ -90,9 +93,8 @@ def configuration(settings: Settings) -> str:
             "autorestart=true",
             "startsecs=1",
             "startretries=1000",
-            # PostgreSQL's backends are sessions of their own and end with their postmaster.
             f"stopsignal={'INT' if server else 'TERM'}",
-            f"stopasgroup={'false' if server else 'true'}",
+            f"stopasgroup={'false' if leads else 'true'}",
             "killasgroup=true",
             f"stopwaitsecs={PATIENCE.get(name, 10)}",
             f"stdout_logfile={_value(logs / (name + '.log'))}",
@@ -182,10 +184,9 @@ class Supervisor:
 
     def shut_down(self) -> None:
         """End supervisord and what it still runs."""
-        try:
+        # It may be going already.
+        with contextlib.suppress(xmlrpc.client.Fault, OSError):
             self._call("shutdown")
-        except (xmlrpc.client.Fault, OSError):
-            pass  # it is going already
 
     def _call(self, method: str, *arguments: object) -> Any:
         # A connection per call: the transport does not recover from one that broke.

@@ -364,18 +364,17 @@ def _days(played: World, start: date, days: int) -> list[dict[str, Any]]:
 
 
 def _ledger(files: FeedFiles) -> dict[str, dict[str, int]]:
-    """What landing should find per file: rows = staged + exact_duplicates + quarantined."""
+    """What landing should find per file: rows = staged + duplicates + quarantined."""
     ledger = {}
     for name, rows in files.rows.items():
         kinds = [entry["kind"] for entry in files.dirt if entry["file"] == name]
-        duplicates = kinds.count("exact_duplicate")
+        duplicates = kinds.count("exact_duplicate") + kinds.count("sent_again")
         quarantined = kinds.count("impossible_date") + kinds.count("truncated_line")
         ledger[name] = {
             "rows": rows,
-            "exact_duplicates": duplicates,
-            "quarantined": quarantined,
             "staged": rows - duplicates - quarantined,
-            "sent_again": kinds.count("sent_again"),
+            "duplicates": duplicates,
+            "quarantined": quarantined,
             "phantom": kinds.count("phantom"),
             "late": kinds.count("late_row"),
         }

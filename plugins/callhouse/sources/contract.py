@@ -151,9 +151,10 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a file. `rows` has the record's fields, `line_number` and `row_hash` (hex).
+    """Some rows of a file. `rows` has the record's fields, `line_number` and `row_hash` (md5).
 
-    A `caller` column still holds the raw value; landing replaces it before anything is written.
+    Instants are UTC microseconds since 1970, `data_issues` is comma-separated, and `caller` still
+    holds the raw value; landing replaces it before anything is written.
     """
 
     rows: pl.DataFrame

@@ -141,7 +141,7 @@ ranked as (
         applicable.abandon_rate_target,
         row_number() over (
             partition by periods.source, periods.queue_id, periods.valid_from
-            order by applicable.precedence, applicable.valid_from desc
+            order by applicable.precedence asc, applicable.valid_from desc
         ) as choice
     from periods
     left join applicable

@@ -99,8 +99,11 @@ final as (
         coalesce(visit_sums.abandoned_wait_seconds, 0) as abandoned_wait_seconds,
         visit_sums.longest_wait_seconds
     from call_sums
+    -- A full join's keys come from either side: only `using` merges them.
     full join visit_sums
-        using (business_day, source, queue_id, channel, region_code, business_type, hotline_id)
+        using (  -- noqa: ST07
+            business_day, source, queue_id, channel, region_code, business_type, hotline_id
+        )
 )
 
 select * from final

@@ -139,8 +139,9 @@ final as (
         (described.outcome = 'phantom')::integer as phantom_calls,
         (described.outcome = 'answered')::integer as calls_connected,
         (described.outcome = 'abandoned')::integer as calls_abandoned_before_agent,
-        coalesce(described.outcome = 'abandoned' and described.abandon_stage in ('ivr', 'bot'), false)
-        ::integer as abandoned_in_ivr,
+        coalesce(
+            described.outcome = 'abandoned' and described.abandon_stage in ('ivr', 'bot'), false
+        )::integer as abandoned_in_ivr,
         (described.outcome = 'contained')::integer as calls_contained,
         (described.outcome = 'closed')::integer as calls_after_hours,
         (described.transfers_count > 0 and described.outcome <> 'phantom')::integer

@@ -50,8 +50,8 @@ described as (
         visits.outcome <> 'closed' as is_offered,
         visits.outcome = 'answered' as is_answered,
         -- Stage `voicemail` gave up after the queue; a hang-up without a stage happened in it.
-        visits.outcome = 'abandoned' and coalesce(visits.abandon_stage, 'queue') in ('queue', 'ring')
-            as is_abandoned
+        visits.outcome = 'abandoned'
+        and coalesce(visits.abandon_stage, 'queue') in ('queue', 'ring') as is_abandoned
     from visits
     left join calls
         on
@@ -101,10 +101,12 @@ final as (
         described.is_offered::integer as calls_offered,
         described.is_answered::integer as calls_answered,
         described.is_abandoned::integer as calls_abandoned,
-        coalesce(described.is_answered and described.wait_seconds <= described.target_seconds, false)
-        ::integer as answered_within_target,
-        coalesce(described.is_abandoned and described.wait_seconds <= described.target_seconds, false)
-        ::integer as abandoned_within_target,
+        coalesce(
+            described.is_answered and described.wait_seconds <= described.target_seconds, false
+        )::integer as answered_within_target,
+        coalesce(
+            described.is_abandoned and described.wait_seconds <= described.target_seconds, false
+        )::integer as abandoned_within_target,
         coalesce(described.is_answered and described.wait_seconds <= 15, false)::integer
             as answered_within_15s,
         coalesce(described.is_answered and described.wait_seconds <= 20, false)::integer

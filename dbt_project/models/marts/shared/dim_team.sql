@@ -11,7 +11,7 @@ ranked as (
         region_code,
         row_number() over (
             partition by source, team_id
-            order by valid_from desc, agent_id
+            order by valid_from desc, agent_id asc
         ) as newest
     from versions
 ),

@@ -10,10 +10,12 @@ calls as (
         call_id,
         (array_agg(caller_token order by leg_number) filter (where caller_token is not null))[1]
             as caller_token,
-        (array_agg(caller_region_code order by leg_number)
-        filter (where caller_region_code is not null))[1] as caller_region_code,
-        (array_agg(caller_carrier order by leg_number)
-        filter (where caller_carrier is not null))[1] as caller_carrier,
+        (array_agg(caller_region_code order by leg_number) filter (
+            where caller_region_code is not null
+        ))[1] as caller_region_code,
+        (array_agg(caller_carrier order by leg_number) filter (
+            where caller_carrier is not null
+        ))[1] as caller_carrier,
         (array_agg(hotline_id order by leg_number) filter (where hotline_id is not null))[1]
             as hotline_id,
         (array_agg(channel order by leg_number desc) filter (where channel is not null))[1]
@@ -22,12 +24,15 @@ calls as (
             as business_type,
         (array_agg(priority order by leg_number) filter (where priority is not null))[1]
             as priority,
-        (array_agg(hangup_party order by leg_number desc)
-        filter (where hangup_party is not null))[1] as hangup_party,
+        (array_agg(hangup_party order by leg_number desc) filter (
+            where hangup_party is not null
+        ))[1] as hangup_party,
         case
             when bool_or(outcome = 'answered') then 'answered'
             else coalesce(
-                (array_agg(outcome order by leg_number desc) filter (where outcome <> 'phantom'))[1],
+                (array_agg(outcome order by leg_number desc) filter (
+                    where outcome <> 'phantom'
+                ))[1],
                 'phantom'
             )
         end as outcome,

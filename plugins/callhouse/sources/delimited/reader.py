@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from callhouse.sources.contract import Refusal, Rejected
 from callhouse.sources.delimited.mapping import DELIMITERS, RecordMapping
@@ -28,7 +27,7 @@ try:
 except ImportError:
     from hashlib import md5
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 16 << 20
 # A text file has line ends; 64 MiB without one is something else.
 LONGEST_LINE = 64 << 20
 LONGEST_QUOTED_ROW = 100  # lines that one quoted field may span
@@ -65,6 +64,7 @@ class RawRows:
 
     frame: pl.DataFrame
     contents: list[bytes]  # bytes of each row of `frame`
+    is_padded: bool  # some cells may begin or end with blanks
     rejected: list[Rejected]
     blank_lines: int
     header_rows: int
@@ -353,6 +353,7 @@ class _BlockParser:
         self.texts: list[bytes] = []  # what is parsed, in UTF-8
         self.contents: list[bytes] = []  # what was in the file
         self.special: dict[int, list[str]] = {}  # position in `kept` → cells parsed one by one
+        self.is_padded = True
 
     def parse(
         self, *, is_first: bool, is_last: bool, is_cut: bool, position: float
@@ -366,7 +367,9 @@ class _BlockParser:
                 self.kept, headers = self.kept[1:], 1
         else:
             used, blank, headers = self._sort_out(is_last=is_last, is_cut=is_cut)
-        rows = RawRows(self._frame(), self.contents, self.rejected, blank, headers, position)
+        rows = RawRows(
+            self._frame(), self.contents, self.is_padded, self.rejected, blank, headers, position
+        )
         return rows, used
 
     def _is_plain(self) -> bool:
@@ -384,9 +387,22 @@ class _BlockParser:
         if self.header.line is not None and self.start > 1 and self.header.line in joined:
             return False
         wanted, delimiter = self.header.width - 1, self.delimiter
+        self.is_padded = not joined.isascii() or self._has_padding(joined)
         return all(line.count(delimiter) == wanted for line in self.lines) and (
             wanted > 0 or all(self.lines)
         )
+
+    def _has_padding(self, joined: bytes) -> bool:
+        """Whether some cell may begin or end with a blank."""
+        blanks = b" " if self.delimiter == b"\t" else b" \t"
+        data = np.frombuffer(b"\n" + joined + b"\n", np.uint8)
+        for blank in blanks:
+            if blank in joined:
+                at = np.flatnonzero(data == blank)
+                beside = np.concatenate((data[at - 1], data[at + 1]))
+                if ((beside == self.delimiter[0]) | (beside == 10)).any():
+                    return True
+        return False
 
     def _reject(self, index: int, code: str, reason: str, content: bytes) -> None:
         number = self.start + index
@@ -477,41 +493,29 @@ class _BlockParser:
 
     def _frame(self) -> pl.DataFrame:
         names = self.header.names
-        if self.special:
-            cells = [
-                self.special.get(i) or self.texts[i].decode().split(self.file.mapping.delimiter)
-                for i in range(len(self.kept))
-            ]
-            columns = list(zip(*cells, strict=True)) if cells else [()] * len(names)
-            frame = pl.DataFrame(
-                {name: pl.Series(column, dtype=pl.String) for name, column in zip(names, columns, strict=True)}
-            )
-        elif self.texts:
+        frame = None
+        if self.texts and not self.special:
             frame = self._fast_frame(names)
-        else:
-            frame = pl.DataFrame({name: pl.Series([], dtype=pl.String) for name in names})
-        hashes = pl.Series("row_hash", [md5(content).hexdigest() for content in self.contents], dtype=pl.String)
-        numbers = pl.Series("line_number", self.kept, dtype=pl.Int64) + self.start
-        return frame.with_columns(hashes, numbers)
-
-    def _fast_frame(self, names: list[str]) -> pl.DataFrame:
-        data = b"\n".join(self.texts) + b"\n"
-        table = pa_csv.read_csv(
-            pa.BufferReader(data),
-            pa_csv.ReadOptions(column_names=names, block_size=len(data) + 1, use_threads=False),
-            pa_csv.ParseOptions(
-                delimiter=self.file.mapping.delimiter, quote_char=False, ignore_empty_lines=False
-            ),
-            pa_csv.ConvertOptions(
-                column_types={name: pa.large_string() for name in names},
-                strings_can_be_null=False, check_utf8=False,
-            ),
+        if frame is None:
+            delimiter = self.file.mapping.delimiter
+            cells = [
+                self.special.get(i) or text.decode().split(delimiter)
+                for i, text in enumerate(self.texts)
+            ]
+            frame = pl.DataFrame(cells, {name: pl.String for name in names}, orient="row")
+        hashes = [md5(content).digest() for content in self.contents]
+        return frame.with_columns(
+            pl.Series("row_hash", hashes, dtype=pl.Binary),
+            pl.Series("line_number", self.kept, dtype=pl.Int64) + self.start,
         )
-        if table.num_rows != len(self.texts):  # never seen; no row may be lost to a parser's whim
-            raise AssertionError(f"{self.file.name}: {table.num_rows} rows of {len(self.texts)} lines")
-        frame = pl.from_arrow(table)
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+
+    def _fast_frame(self, names: list[str]) -> pl.DataFrame | None:
+        """All rows at once; None where the fast parser sees other rows than there are lines."""
+        frame = pl.read_csv(
+            b"\n".join(self.texts) + b"\n", has_header=False, new_columns=names,
+            separator=self.file.mapping.delimiter, quote_char=None, infer_schema=False,
+        )
+        return frame if frame.shape == (len(self.texts), len(names)) else None
 
 
 def _listed(names: list[str], most: int = 20) -> str:

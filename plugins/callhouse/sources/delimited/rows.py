@@ -35,6 +35,7 @@ class _Work:
     """The rows of one block on their way through the steps below."""
 
     frame: pl.DataFrame
+    is_padded: bool
     problems: list[tuple[str, str, str | None, str]] = field(default_factory=list)  # flag, code, column, fix
     issues: list[pl.Expr] = field(default_factory=list)
 
@@ -62,10 +63,13 @@ def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) ->
     """Type, code and check the rows of one block."""
     # "c:" keeps the file's columns apart from the fields, which may have the same names.
     cells = (pl.col(name).alias(f"c:{name}") for name in mapping.needed)
-    work = _Work(raw.frame.select("line_number", "row_hash", *cells))
+    work = _Work(raw.frame.select("line_number", "row_hash", *cells), raw.is_padded)
     _read_fields(work, mapping)
     if mapping.clock:
         _read_clock(work, mapping)
+    for column in mapping.columns:
+        if column.copy:
+            work.frame = work.frame.with_columns(pl.col(column.copy).alias(column.field.name))
     times = _to_utc(work, mapping, feed.time_zone)
     _check_fields(work, mapping)
     if mapping.record is contract.LEGS:
@@ -83,15 +87,17 @@ def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) ->
 
 
 # ------------------------------------------------------------------------------ reading fields
-def _text(column: Column) -> pl.Expr:
+def _text(column: Column, *, is_padded: bool) -> pl.Expr:
     if column.constant is not None:
         return pl.lit(column.constant)
-    parts = [_cleaned(name, column.missing) for name in column.columns]
+    parts = [_cleaned(name, column.missing, is_padded=is_padded) for name in column.columns]
     return parts[0] if len(parts) == 1 else pl.concat_str(parts, separator=column.join)
 
 
-def _cleaned(name: str, missing: Sequence[str]) -> pl.Expr:
-    text = pl.col(f"c:{name}").str.strip_chars()
+def _cleaned(name: str, missing: Sequence[str], *, is_padded: bool) -> pl.Expr:
+    text = pl.col(f"c:{name}")
+    if is_padded:
+        text = text.str.strip_chars()
     flag = text == missing[0]
     for marker in missing[1:]:
         flag = flag | (text == marker)
@@ -149,15 +155,15 @@ def _instant(text: pl.Expr, form: str) -> pl.Expr:
     return parsed.dt.epoch("us")
 
 
-def _is_absolute(column: Column) -> bool:
-    form = column.format or ""
+def _is_absolute(column: Column, columns: dict[str, Column]) -> bool:
+    form = (columns[column.copy] if column.copy else column).format or ""
     return form.startswith("epoch_") or "%z" in form
 
 
 def _read_fields(work: _Work, mapping: RecordMapping) -> None:
     own = [column for column in mapping.columns if column.copy is None]
     work.frame = work.frame.with_columns(
-        _text(column).alias(f"t:{column.field.name}") for column in own
+        _text(column, is_padded=work.is_padded).alias(f"t:{column.field.name}") for column in own
     ).with_columns(_value(column).alias(column.field.name) for column in own)
 
 
@@ -169,8 +175,11 @@ def _read_clock(work: _Work, mapping: RecordMapping) -> None:
     """
     clock = mapping.clock
     assert clock is not None
-    texts = [_text(step).alias(f"t:{step.field.name}") for step in clock.times]
-    work.frame = work.frame.with_columns(_text(clock.date).alias("t:date"), *texts).with_columns(
+    texts = [
+        _text(column, is_padded=work.is_padded).alias(f"t:{column.field.name}")
+        for column in (clock.date, *clock.times)
+    ]
+    work.frame = work.frame.with_columns(texts).with_columns(
         pl.col("t:date").str.to_date(clock.date.format, strict=False).alias("date:value"),
         *(
             (
@@ -233,9 +242,6 @@ def _check_fields(work: _Work, mapping: RecordMapping) -> None:
             work.problem(unread, "bad_date", source, f"is no date or time in the form {column.format}")
         else:
             work.problem(unread, "bad_number", source, "is no number")
-    for column in mapping.columns:
-        if column.copy:
-            work.frame = work.frame.with_columns(pl.col(column.copy).alias(column.field.name))
 
 
 def _issue_with_value(code: str, name: str, text: pl.Expr) -> pl.Expr:
@@ -253,8 +259,8 @@ def _to_utc(work: _Work, mapping: RecordMapping, zone: str) -> list[str]:
     if not names:
         _check_days(work, mapping, mapping.record.day)
         return []
-    absolute = [name for name in names if _is_absolute(columns[name])]
-    local = [name for name in names if name not in absolute and columns[name].copy is None]
+    absolute = [name for name in names if _is_absolute(columns[name], columns)]
+    local = [name for name in names if name not in absolute]
     span = work.frame.select(
         pl.min_horizontal(pl.col(name).min() for name in names).alias("low"),
         pl.max_horizontal(pl.col(name).max() for name in names).alias("high"),
@@ -416,7 +422,7 @@ def _separate(
         frame = frame.filter(~pl.any_horizontal(flags))
     if work.issues:
         joined = pl.concat_str(work.issues, separator=",", ignore_nulls=True)
-        issues = pl.when(joined != "").then(pl.lit("{") + joined + pl.lit("}"))
+        issues = pl.when(joined != "").then(joined)
     else:
         issues = pl.lit(None, pl.String)
     frame = frame.with_columns(issues.alias("data_issues"))

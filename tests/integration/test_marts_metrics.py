@@ -1,0 +1,237 @@
+"""Metrics by their reference vectors, and the dbt project on a handful of calls worked by hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from callhouse import semantic, warehouse
+from callhouse.runner import postgres
+from callhouse.settings import Settings
+from callhouse.sources import registry
+from callhouse.transform import dbt
+
+VISIT_COLUMNS = (
+    "calls_offered", "calls_answered", "calls_abandoned", "answered_within_target",
+    "abandoned_within_target", "answered_within_15s", "short_abandons", "answered_waits",
+    "answered_wait_seconds", "abandoned_waits", "abandoned_wait_seconds",
+)  # fmt: skip
+# ICMI's example: 1000 answered (860 within 20 s), 60 abandoned (20 within 20 s, 10 within 5 s).
+ICMI = {
+    "calls_offered": 1060, "calls_answered": 1000, "calls_abandoned": 60,
+    "answered_within_target": 860, "abandoned_within_target": 20, "short_abandons": 10,
+}  # fmt: skip
+# Cisco's: of 100 calls 70 were answered and 10 abandoned within the threshold, 20 answered later.
+CISCO = {
+    "calls_offered": 100, "calls_answered": 90, "calls_abandoned": 10,
+    "answered_within_target": 70, "abandoned_within_target": 10,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def catalogue(settings: Settings) -> semantic.Catalogue:
+    return semantic.load(settings)
+
+
+def value(
+    connection: psycopg.Connection, metric: semantic.Metric, relation: str
+) -> Decimal | float | None:
+    """The metric's own expression over `relation`."""
+    query = f"select {metric.expression} from {relation} as relation"
+    return warehouse.one(connection, query)[0]  # type: ignore[no-any-return]
+
+
+def visits(**sums: int) -> str:
+    """One row of sums, as an aggregate would hold them."""
+    columns = ", ".join(f"{sums.get(name, 0)} as {name}" for name in VISIT_COLUMNS)
+    return f"(select {columns})"
+
+
+@pytest.mark.parametrize(
+    ("sums", "metric", "expected"),
+    [
+        (ICMI, "service_level", 860 / 1060),
+        (ICMI, "service_level_ignore", 860 / 1040),
+        (ICMI, "service_level_positive", 880 / 1060),
+        (ICMI, "service_level_answered", 0.86),
+        (ICMI, "service_level_short_excluded", 860 / 1050),
+        (ICMI, "abandon_rate", 60 / 1060),
+        (ICMI, "answer_rate", 1000 / 1060),
+        (CISCO, "service_level", 0.70),
+        (CISCO, "service_level_ignore", 70 / 90),
+        (CISCO, "service_level_positive", 0.80),
+    ],
+)
+def test_reference_vectors(
+    connection: psycopg.Connection, catalogue: semantic.Catalogue,
+    sums: dict[str, int], metric: str, expected: float,
+) -> None:  # fmt: skip
+    found = value(connection, catalogue.metrics[metric], visits(**sums))
+    assert found is not None
+    assert float(found) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    ["service_level", "service_level_ignore", "service_level_positive", "service_level_answered",
+     "service_level_short_excluded", "abandon_rate", "answer_rate", "answer_rate_15s", "asa",
+     "avg_abandon_time"],
+)  # fmt: skip
+def test_a_ratio_without_a_denominator_is_null(
+    connection: psycopg.Connection, catalogue: semantic.Catalogue, metric: str
+) -> None:
+    assert value(connection, catalogue.metrics[metric], visits()) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [([1, 2, 3, 4], 1.2909944487358056), ([7, 7, 7], 0.0), ([5], None), ([], None)],
+)
+def test_standard_deviation_is_the_sample_s(
+    connection: psycopg.Connection, catalogue: semantic.Catalogue,
+    seconds: list[int], expected: float | None,
+) -> None:  # fmt: skip
+    relation = (
+        "(select 1 as connections_handled, s::numeric as handled_talk_seconds, "
+        f"(s * s)::numeric as handled_talk_seconds_squared from unnest(array{seconds}::int[]) as s)"
+    )
+    found = value(connection, catalogue.metrics["talk_stddev"], relation)
+    if expected is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert float(found) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def built(settings: Settings, cluster: postgres.Cluster) -> Iterator[Settings]:
+    """Two days of a feed in Berlin, of which the first is claimed and built."""
+    superuser = (
+        f"host=127.0.0.1 port={settings.postgres_port} user=postgres "
+        f"password={cluster.password} dbname=callhouse"
+    )
+    with psycopg.connect(superuser) as connection:
+        connection.execute(registry.TABLES.read_bytes())
+    with warehouse.connect(settings) as connection:
+        connection.execute(
+            """
+            insert into ops.sources (source, vendor, label, time_zone)
+            values ('by_hand', 'delimited', 'By hand', 'Europe/Berlin');
+            insert into staging.members (source, kind, code)
+            values ('by_hand', 'queue', 'q'), ('by_hand', 'agent', '101');
+            create table staging.delimited_legs_by_hand partition of staging.delimited_legs
+            for values from ('1998-03-29') to ('1998-03-31');
+            insert into staging.delimited_legs (
+                source, call_id, leg_number, unit_id, line_number, row_hash, queue_id, agent_id,
+                outcome, abandon_stage, wait_seconds, talk_seconds, business_day, arrived_at,
+                queue_entered_at, ended_at
+            )
+            select
+                'by_hand', id, 1, 0, 0, md5(id)::uuid, queue, agent, outcome, stage, wait, talk,
+                day, at, at, at + interval '2 minutes'
+            from (
+                values
+                ('a', 'q', '101', 'answered', null, 20.0, 60.0, date '1998-03-29',
+                 timestamptz '1998-03-29 00:59+00'),
+                ('b', 'q', null, 'answered', null, 20.5, 0.0, '1998-03-29',
+                 '1998-03-29 01:00+00'),
+                ('c', 'q', null, 'abandoned', 'queue', 5.0, null, '1998-03-29',
+                 '1998-03-29 21:59+00'),
+                ('d', null, null, 'abandoned', 'ivr', null, null, '1998-03-29',
+                 '1998-03-29 12:00+00'),
+                ('e', null, null, 'phantom', null, null, 99.0, '1998-03-29',
+                 '1998-03-29 12:00+00'),
+                ('f', 'q', '101', 'answered', null, 1.0, 30.0, '1998-03-30',
+                 '1998-03-29 22:01+00')
+            ) as legs (id, queue, agent, outcome, stage, wait, talk, day, at);
+            """
+        )
+        build = warehouse.one(
+            connection, "insert into ops.builds default values returning build_id"
+        )[0]
+        connection.execute(
+            "insert into ops.build_days (build_id, business_day) values (%s, '1998-03-29')", [build]
+        )
+    dbt.run(settings, "seed", report=dbt.quiet)
+    dbt.run(settings, "build", "--selector", "production", report=dbt.quiet)
+    yield settings
+    with warehouse.connect(settings) as connection:
+        connection.execute("delete from ops.build_days where build_id = %s", [build])
+        connection.execute("delete from ops.builds where build_id = %s", [build])
+        connection.execute("drop table staging.delimited_legs_by_hand")
+        connection.execute("delete from staging.members where source = 'by_hand'")
+        connection.execute("delete from ops.sources where source = 'by_hand'")
+
+
+def test_only_the_claimed_day_is_built(built: Settings, connection: psycopg.Connection) -> None:
+    facts = connection.execute(
+        "select call_id, calls, queue_id, agent_id, local_interval from candidate.fct_calls "
+        "where source = 'by_hand' order by call_id"
+    ).fetchall()
+    assert facts == [
+        ("a", 1, "q", "101", "01:45"),
+        ("b", 1, "q", "unknown", "03:00"),
+        ("c", 1, "q", "none", "23:45"),
+        ("d", 1, "none", "none", "14:00"),
+        ("e", 0, "none", "none", "14:00"),
+    ]
+
+
+def test_a_short_day_is_dense(built: Settings, connection: psycopg.Connection) -> None:
+    found = connection.execute(
+        "select count(*), sum(calls_offered), min(local_interval), max(local_interval) "
+        "from candidate.agg_queue_15min where source = 'by_hand'"
+    ).fetchone()
+    assert found == (92, 3, "00:00", "23:45")
+
+
+def test_dbt_s_own_unit_tests(built: Settings) -> None:
+    results = dbt.run(built, "test", "--selector", "unit_tests", report=dbt.quiet)
+    statuses = [r.status for r in results if r.node.startswith("unit_test.")]
+    assert len(statuses) >= 40
+    assert set(statuses) == {"pass"}
+
+
+def test_metricflow_says_the_same(
+    built: Settings,
+    connection: psycopg.Connection,
+    catalogue: semantic.Catalogue,
+    tmp_path: Path,
+) -> None:
+    """By hand: answered a and b, abandoned c; a within 20 s, c short; talk handled once, 60 s."""
+    by_hand = {
+        "calls_offered": 3, "service_level": 1 / 3, "service_level_positive": 2 / 3,
+        "service_level_ignore": 1 / 2, "service_level_answered": 1 / 2,
+        "service_level_short_excluded": 1 / 2, "abandon_rate": 1 / 3, "asa": 20.25,
+        "wait_p50": 20.25, "longest_wait": 20.5, "calls": 4, "abandon_rate_total": 0.5,
+        "agent_connections": 2, "connections_handled": 1, "aht": 60, "talk_p50": 60,
+    }  # fmt: skip
+    # MetricFlow looks for the manifest beside the project file and nowhere else.
+    (tmp_path / "dbt_project.yml").symlink_to(dbt.project(built) / "dbt_project.yml")
+    (tmp_path / "target").symlink_to(dbt.target(built))
+    answer = tmp_path / "answer.csv"
+    command = [str(built.pipeline_bin / "mf"), "query", "--metrics", ",".join(by_hand),
+               "--decimals", "12", "--csv", str(answer), "--quiet"]  # fmt: skip
+    environment = {
+        **dbt.environment(built),
+        "DBT_PROJECT_DIR": str(tmp_path),
+        "PATH": f"{built.pipeline_bin}:{os.environ['PATH']}",
+    }
+    process = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    header, row = answer.read_text(encoding="utf-8").strip().splitlines()
+    found = dict(zip(header.split(","), map(float, row.split(",")), strict=True))
+    for name, expected in by_hand.items():
+        metric = catalogue.metrics[name]
+        ours = value(connection, metric, f"candidate.{metric.relation}")
+        assert ours is not None
+        assert float(ours) == pytest.approx(expected, abs=1e-9), name
+        assert found[name] == pytest.approx(expected, abs=1e-9), name

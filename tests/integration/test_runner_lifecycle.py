@@ -1,0 +1,128 @@
+"""A whole instance in a fresh home: up, up again, killed in every way, down."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import stat
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from callhouse import runner
+from callhouse import settings as settings_module
+from callhouse.runner import components, lifecycle, processes, supervision
+from callhouse.settings import Settings
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def free_base() -> int:
+    """A port base whose three ports nothing listens on."""
+    while True:
+        base = random.randrange(20_000, 50_000, 100)
+        with socket.socket() as a, socket.socket() as b, socket.socket() as c:
+            try:
+                for probe, port in ((a, base + 32), (b, base + 80), (c, base + 88)):
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return base
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    home = tmp_path_factory.mktemp("instance") / "home"
+    settings = settings_module.load(
+        {**os.environ, "CALLHOUSE_HOME": str(home), "CALLHOUSE_PORT_BASE": str(free_base())}
+    )
+    if not (settings.pipeline_bin / "airflow").exists():
+        pytest.skip("the environments are not installed: run `requirements/install`")
+    lines: list[str] = []
+    try:
+        runner.up(settings, lines.append)
+        print(*lines, sep="\n")
+        yield settings
+    finally:
+        runner.down(settings)
+        assert processes.of_instance(settings) == []
+
+
+def pid_of(settings: Settings, name: str) -> int:
+    return supervision.Supervisor(settings).processes()[name].pid
+
+
+def test_every_component_is_healthy(instance: Settings) -> None:
+    found = runner.status(instance)
+    assert {c.name for c in found.components} == {"postgres", *components.BY_NAME}
+    assert found.healthy, found
+    assert all(finding.ok for finding in runner.doctor(instance)), runner.doctor(instance)
+
+
+def test_a_second_up_says_so_at_once(instance: Settings) -> None:
+    lines: list[str] = []
+    began = time.monotonic()
+    runner.up(instance, lines.append)
+    assert time.monotonic() - began < 5
+    assert lines == ["Callhouse is up: every component is healthy."]
+
+
+def test_only_loopback_is_listened_on(instance: Settings) -> None:
+    listening = {
+        (connection.laddr.ip, connection.laddr.port)
+        for process in processes.of_instance(instance)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {port for _, port in listening} >= set(lifecycle.ports(instance).values())
+    assert {ip for ip, _ in listening} == {"127.0.0.1"}
+
+
+def test_secrets_are_readable_by_the_owner_only(instance: Settings) -> None:
+    files = [
+        *(instance.home / "secrets").iterdir(),
+        instance.run_directory / "supervisord.conf",
+    ]
+    assert len(files) > 10
+    for file in files:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_killed_components_come_back(instance: Settings) -> None:
+    """One of each kind at once: the server, a component with children, one without."""
+    victims = ["postgres", "airflow-scheduler", "superset-web", "superset-beat"]
+    before = {name: pid_of(instance, name) for name in victims}
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    runner.up(instance, lambda line: None)
+    assert runner.status(instance).healthy
+    for name in victims:
+        assert pid_of(instance, name) != before[name]
+
+
+def test_a_killed_supervisor_is_replaced_with_all_that_it_ran(instance: Settings) -> None:
+    before = {p.pid for p in processes.of_instance(instance)}
+    supervisor = int((instance.run_directory / "supervisord.pid").read_text(encoding="ascii"))
+    os.kill(supervisor, signal.SIGKILL)
+    lines: list[str] = []
+    runner.up(instance, lines.append)
+    assert any("lost their supervisor" in line for line in lines)
+    assert runner.status(instance).healthy
+    assert not before & {p.pid for p in processes.of_instance(instance)}
+    # Nothing was migrated a second time.
+    assert not any("preparing" in line for line in lines)
+
+
+def test_down_leaves_no_process_even_without_a_supervisor(instance: Settings) -> None:
+    supervisor = int((instance.run_directory / "supervisord.pid").read_text(encoding="ascii"))
+    os.kill(supervisor, signal.SIGKILL)
+    runner.down(instance)
+    assert processes.of_instance(instance) == []
+    assert not runner.status(instance).running
+    lines: list[str] = []
+    runner.down(instance, lines.append)
+    assert lines == ["Callhouse is not running."]
