@@ -140,7 +140,6 @@ class CeleryConfig:
     imports = ("superset.sql_lab", "superset.tasks.scheduler", "superset.tasks.cache")
     worker_prefetch_multiplier = 1
     task_acks_late = False
-    broker_transport_options: ClassVar[dict[str, float]] = {"polling_interval": 2.0}
     broker_connection_retry_on_startup = True
     beat_schedule_filename = str(_home / "celerybeat-schedule")
     beat_schedule: ClassVar[dict[str, Any]] = {

@@ -357,6 +357,21 @@ def render(
         raise typer.Exit(NEEDS_A_PERSON)
 
 
+@app.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def mf(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """MetricFlow on the published marts, e.g. `mf query --metrics calls_offered`."""
+    from callhouse.transform import dbt
+
+    settings = _settings()
+    environment = dbt.metricflow_environment(settings)
+    program = settings.pipeline_bin / "mf"
+    os.chdir(environment["DBT_PROJECT_DIR"])
+    os.execve(program, [str(program), *(arguments or [])], environment)  # noqa: S606
+
+
 @app.command()
 def docs(
     directory: Annotated[

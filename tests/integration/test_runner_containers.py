@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -30,7 +31,7 @@ class Containers:
     def __init__(self, folder: Path, port_base: int, postgres_port: int) -> None:
         lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
         pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
-        variables = {name: value or f"secret of {name}" for name, value in pairs}
+        variables = {name: value or f"secret-of-{name}" for name, value in pairs}
         text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
         text = VARIABLE.sub(lambda m: variables.get(m[1]) or m[2], text)
         self.services: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
@@ -89,7 +90,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
             "PATH": os.environ["PATH"],
             "CALLHOUSE_HOME": str(tmp_path_factory.mktemp("server")),
             "CALLHOUSE_PORT_BASE": str(random.randrange(20_000, 50_000, 100)),
-            "CALLHOUSE_SECRET_POSTGRES_PASSWORD": "secret of CALLHOUSE_SECRET_POSTGRES_PASSWORD",
+            "CALLHOUSE_SECRET_POSTGRES_PASSWORD": "secret-of-CALLHOUSE_SECRET_POSTGRES_PASSWORD",
         }
     )
     if not (ROOT / ".venv" / "superset" / "bin" / "gunicorn").exists():
@@ -99,6 +100,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     cluster.start()
     yield settings
     cluster.stop("immediate")
+    shutil.rmtree(cluster.data_directory)
 
 
 @pytest.fixture

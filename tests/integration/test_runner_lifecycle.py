@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import socket
 import stat
@@ -15,7 +16,7 @@ import pytest
 
 from callhouse import runner
 from callhouse import settings as settings_module
-from callhouse.runner import components, lifecycle, processes, supervision
+from callhouse.runner import components, lifecycle, postgres, processes, supervision
 from callhouse.settings import Settings
 
 pytestmark = pytest.mark.timeout(900)
@@ -50,6 +51,8 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     finally:
         runner.down(settings)
         assert processes.of_instance(settings) == []
+        for directory in postgres.data_directories(settings):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def pid_of(settings: Settings, name: str) -> int:

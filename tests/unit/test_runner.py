@@ -6,6 +6,7 @@ import configparser
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,11 +25,14 @@ from callhouse.settings import Settings
 
 
 @pytest.fixture
-def bare(tmp_path: Path) -> Settings:
+def bare(tmp_path: Path) -> Iterator[Settings]:
     """Settings of a home that does not exist yet."""
-    return settings_module.load(
+    settings = settings_module.load(
         {"CALLHOUSE_HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
     )
+    yield settings
+    for directory in postgres.data_directories(settings):
+        shutil.rmtree(directory.parent, ignore_errors=True)
 
 
 def test_every_component_carries_the_mark_of_its_instance(bare: Settings) -> None:

@@ -19,7 +19,8 @@ from callhouse.settings import Settings
 
 Report = Callable[[str], None]
 
-HEALTH_TIMEOUT = 240.0
+# Twenty times what an idle machine needs: a busy one must not fail for being busy.
+HEALTH_TIMEOUT = 480.0
 # A component that dies this often while `up` waits will not become healthy by waiting.
 MOST_LIVES = 5
 

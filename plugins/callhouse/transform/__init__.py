@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
@@ -70,18 +71,21 @@ def prepare(settings: Settings, report: Report = print) -> None:
     with warehouse.connect(settings) as connection:
         for feed in registry.feeds(settings):
             registry.register(connection, feed)
-    stamp = settings.home / "dbt" / "prepared"
-    current = dbt.project_hash(settings)
     manifest = dbt.manifest(settings)
+    seeds = dbt.project_hash(settings, ".csv")
     with warehouse.connect(settings) as connection:
         for change in marts.synchronise(connection, marts.from_manifest(manifest)):
             report(change)
-        seeded = connection.execute(
-            "select count(*) from pg_tables where schemaname = 'reference'"
-        ).fetchone()
-    if not seeded or not seeded[0] or not stamp.exists() or stamp.read_text() != current:
-        dbt.run(settings, "seed", report=dbt.quiet)
-        stamp.write_text(current)
+        # The warehouse itself remembers which seeds it holds.
+        loaded = "select obj_description('reference'::regnamespace)"
+        if warehouse.one(connection, loaded)[0] == seeds:
+            return
+    dbt.run(settings, "seed", report=dbt.quiet)
+    # Targets and names are written into the facts, so other seeds are other facts.
+    mark(settings, None, "seeds changed")
+    with warehouse.connect(settings) as connection:
+        connection.execute("set role callhouse_owner")
+        connection.execute(sql.SQL("comment on schema reference is {}").format(sql.Literal(seeds)))
 
 
 def pending(settings: Settings) -> int:
@@ -252,6 +256,11 @@ def audit(settings: Settings, build_id: int, report: Report = print) -> dict[dat
             connection.execute("select ops.seal(%s)", [build_id])
         outcome = quality.audit(settings, build_id, report)
         with connection.transaction():
+            # What an earlier try of this audit held is judged anew.
+            connection.execute(
+                "update ops.build_days set is_held = false, reason = null where build_id = %s",
+                [build_id],
+            )
             for day, reason in outcome.failing_days.items():
                 connection.execute(
                     "update ops.build_days set is_held = true, reason = %s "

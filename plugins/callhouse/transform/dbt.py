@@ -138,11 +138,38 @@ def manifest(settings: Settings) -> dict[str, Any]:
     return loaded
 
 
-def project_hash(settings: Settings) -> str:
-    """Fingerprint of everything in the dbt project."""
+def metricflow_environment(settings: Settings) -> dict[str, str]:
+    """Environment in which `mf query` answers from the published marts.
+
+    MetricFlow reads `target/` below the project it is pointed at, hence a folder of links.
+    """
+    folder = settings.home / "dbt" / "metricflow"
+    published = folder / "target"
+    published.mkdir(parents=True, exist_ok=True)
+    link = folder / "dbt_project.yml"
+    if not link.is_symlink():
+        link.symlink_to(project(settings) / "dbt_project.yml")
+    stamp = published / "stamp"
+    current = project_hash(settings)
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != current:
+        arguments = ("--target", "published", "--target-path", str(published))
+        run(settings, "--no-partial-parse", "parse", *arguments, report=quiet)
+        stamp.write_text(current, encoding="utf-8")
+    return {
+        **environment(settings),
+        "DBT_TARGET": "published",
+        "DBT_TARGET_PATH": str(published),
+        "DBT_PROJECT_DIR": str(folder),
+        "PATH": f"{settings.pipeline_bin}:{settings.environment.get('PATH', '')}",
+    }
+
+
+def project_hash(settings: Settings, *suffixes: str) -> str:
+    """Fingerprint of the dbt project's files, or of those with one of `suffixes`."""
     digest = hashlib.sha256()
+    wanted = suffixes or (".sql", ".yml", ".csv", ".md")
     for path in sorted(project(settings).rglob("*")):
-        if path.is_file() and path.suffix in (".sql", ".yml", ".csv", ".md"):
+        if path.is_file() and path.suffix in wanted and "target" not in path.parts:
             digest.update(str(path.relative_to(project(settings))).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

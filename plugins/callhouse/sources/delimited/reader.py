@@ -175,9 +175,8 @@ class DelimitedFile:
         is_share = unreadable > 1 and unreadable > WRONG_ENCODING_SHARE * lines
         if is_share or first_bad == 1 or unreadable == lines:
             raise Refusal(
-                f"{self.name} line {first_bad} is not {self.mapping.encoding} (nor are "
-                f"{unreadable} of its {lines} lines){self._guess(first_bad)}: set 'encoding' in "
-                f"{self.feed_file}"
+                f"{self.name} line {first_bad} is not {self.mapping.encoding} ({unreadable} of "
+                f"{lines} lines are not){self._guess(first_bad)}: set 'encoding' in {self.feed_file}"
             )
         if foreign >= 12 and not unreadable and self.mapping.encoding != "utf-8":
             raise Refusal(
@@ -254,12 +253,13 @@ class DelimitedFile:
         self._check_delimiter(sample[0], first)
         while first and not first[-1]:  # a delimiter at the end of the line names no column
             first.pop()
+        if lacking := [name for name in self.mapping.needed if name not in first]:
+            missing = ", ".join(f"'{name}'" for name in lacking)
+            raise Refusal(
+                f"{self.name} line 1 has no column {missing} (it has {_listed(first)}): "
+                f"correct the export, or the column names in {self.feed_file}"
+            )
         for name in self.mapping.needed:
-            if name not in first:
-                raise Refusal(
-                    f"{self.name} line 1 has no column '{name}' (it has {_listed(first)}): "
-                    f"correct the export, or the column names in {self.feed_file}"
-                )
             if first.count(name) > 1:
                 raise Refusal(
                     f"{self.name} line 1 has column '{name}' twice: correct the export"

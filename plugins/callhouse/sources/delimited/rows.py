@@ -414,7 +414,10 @@ def _separate(
         for row in bad.iter_rows(named=True):
             flag, code, column, sentence = next(p for p in work.problems if row[p[0]])
             number = row["line_number"]
-            shown = f"column '{column}': '{masked(row[f'c:{column}'])[:60]}' " if column else ""
+            shown = ""
+            if column:
+                text = row[f"c:{column}"]
+                shown = f"column '{column}' " + (f"'{masked(text)[:60]}' " if text else "")
             reason = f"{file_name} line {number}: {shown}{sentence}"
             rejected.append(
                 Rejected(number, code, reason, column, raw.contents[row["position"]])

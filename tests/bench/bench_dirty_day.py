@@ -1,0 +1,115 @@
+"""Cost of one dirty day, staging to published, with 1 day and with a year of history.
+
+Run: `make bench`. Days of history: CALLHOUSE_BENCH_DAYS (365). Postgres' CPU seconds, because wall
+time hangs on what else the machine does; the bound is a ratio within one run.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from callhouse import landing, simulate, transform, warehouse
+from callhouse.runner import postgres
+from callhouse.settings import Settings
+from callhouse.transform import dbt
+
+HISTORY = int(os.environ.get("CALLHOUSE_BENCH_DAYS", "365"))
+REPEATS = 5
+BOUND = 1.15
+DAY = date(2026, 10, 27)
+
+
+def server_cpu(cluster: postgres.Cluster) -> float:
+    """CPU seconds of the server and of every backend that has ended."""
+    postmaster = int((cluster.data_directory / "postmaster.pid").read_text().splitlines()[0])
+    server = psutil.Process(postmaster)
+    times = [server.cpu_times()] + [child.cpu_times() for child in server.children()]
+    reaped = times[0].children_user + times[0].children_system
+    return sum(t.user + t.system for t in times) + reaped
+
+
+def measure(settings: Settings, cluster: postgres.Cluster, title: str) -> tuple[float, float]:
+    """Median (CPU seconds, wall seconds) of rebuilding and publishing DAY."""
+    cpu, wall = [], []
+    for number in range(REPEATS + 1):
+        transform.mark(settings, [DAY], f"bench {number}")
+        before, begin = server_cpu(cluster), time.perf_counter()
+        outcome = transform.drain(settings, dbt.quiet)
+        assert outcome.published_days == 1
+        if number:  # the first run warms caches up
+            wall.append(time.perf_counter() - begin)
+            cpu.append(server_cpu(cluster) - before)
+    print(f"{title}: {statistics.median(cpu):.2f} CPU s in Postgres, "
+          f"{statistics.median(wall):.1f} s wall")  # fmt: skip
+    return statistics.median(cpu), statistics.median(wall)
+
+
+def copy_days(connection: psycopg.Connection, offsets: range) -> None:
+    """History made of copies of DAY, with their own days and times."""
+    columns = [
+        row[0]
+        for row in connection.execute(
+            "select attname from pg_attribute where attrelid = 'staging.delimited_legs'::regclass"
+            " and attnum > 0 and not attisdropped order by attnum"
+        )
+    ]
+
+    def shifted(column: str) -> str:
+        if column == "business_day":
+            return "l.business_day - s.n"
+        if column == "call_id":
+            return "l.call_id || '-' || s.n"
+        return f"l.{column} - s.n * interval '1 day'" if column.endswith("_at") else f"l.{column}"
+
+    connection.execute("set role callhouse_owner")
+    for n in offsets:
+        day = DAY - timedelta(days=n)
+        name = f"staging.delimited_legs_{day:%Y_%m_%d}"
+        connection.execute(f"create table {name} (like staging.delimited_legs including all)")
+        connection.execute(
+            f"alter table staging.delimited_legs attach partition {name}"
+            f" for values from ('{day}') to ('{day + timedelta(days=1)}')"
+        )
+    connection.execute(
+        f"insert into staging.delimited_legs ({', '.join(columns)})"
+        f" select {', '.join(map(shifted, columns))} from staging.delimited_legs as l"
+        f" cross join generate_series({offsets.start}, {offsets.stop - 1}) as s (n)"
+        f" where l.business_day = '{DAY}'"
+    )
+    connection.execute(
+        "insert into ops.unit_days select unit_id, business_day - n, staged_rows"
+        f" from ops.unit_days, generate_series({offsets.start}, {offsets.stop - 1}) as s (n)"
+        f" where business_day = '{DAY}'"
+    )
+
+
+@pytest.mark.timeout(3600)
+def test_a_dirty_day_costs_the_same_with_a_year_behind_it(
+    settings: Settings, cluster: postgres.Cluster, tmp_path: Path
+) -> None:
+    """Ratio of Postgres' CPU with HISTORY days to that with one day ≤ 1.15."""
+    simulate.write(tmp_path, seed=3, start=DAY, days=1, calls_per_day=3000, dirt=False)
+    landing.land(settings, "sample_hotline", [tmp_path])
+    transform.prepare(settings, dbt.quiet)
+    one, one_wall = measure(settings, cluster, "1 day of history")
+    with warehouse.connect(settings) as connection:
+        copy_days(connection, range(1, HISTORY))
+        connection.execute("reset role")
+    transform.mark(settings, None, "bench history")
+    begin = time.perf_counter()
+    outcome = transform.drain(settings, dbt.quiet)
+    assert outcome.published_days == HISTORY
+    print(f"{HISTORY} days loaded and published in {time.perf_counter() - begin:.0f} s")
+    with warehouse.connect(settings, "postgres", autocommit=True) as connection:
+        connection.execute("vacuum analyze")
+    many, many_wall = measure(settings, cluster, f"{HISTORY} days of history")
+    print(f"ratio: {many / one:.2f} CPU (bound {BOUND}), {many_wall / one_wall:.2f} wall")
+    assert many / one <= BOUND

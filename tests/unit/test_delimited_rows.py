@@ -1,0 +1,373 @@
+"""From the bytes of a file to typed rows: times, durations, codes, and what goes wrong."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callhouse.sources.contract import Refusal
+from callhouse.sources.delimited import mapping, rows
+from callhouse.sources.delimited import reader as reader_module
+from callhouse.sources.delimited.reader import DelimitedFile
+from callhouse.sources.registry import PACKAGED
+
+FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "delimited" / "anonymous_bank.txt"
+FEED = """
+feed: hotline
+vendor: delimited
+label: Hotline
+time_zone: {zone}
+records:
+  - record: legs
+    delimiter: comma
+    encoding: {encoding}
+    {extra}
+    columns:
+      call_id: id
+      arrived_at: start
+      released_at: end
+      answered_at: start
+      outcome: {{column: result, codes: {{A: answered, B: abandoned}}}}
+      talk_seconds: {{column: talk, {talk}}}
+      agent_id: agent
+      channel: {{constant: human}}
+"""
+HEAD = b"id,start,end,result,talk,agent\n"
+
+
+def read(path: Path, feed: mapping.Feed) -> tuple[list[dict[str, Any]], list[Any], list[str]]:
+    """(rows, rejected, notes) of a file."""
+    staged: list[dict[str, Any]] = []
+    rejected = []
+    with DelimitedFile(path, feed.records[0], feed.file.name) as file:
+        seen = file.inspect()
+        header = file.header()
+        total = 0
+        for raw in file.rows(header, seen.size_bytes):
+            batch = rows.convert(raw, feed.records[0], feed, path.name)
+            assert batch.read == batch.rows.height + len(batch.rejected)
+            staged += batch.rows.to_dicts()
+            rejected += batch.rejected
+            total += batch.read
+    return staged, rejected, header.notes
+
+
+@pytest.fixture
+def hotline(tmp_path: Path) -> Callable[..., Any]:
+    """Reads content under a small mapping."""
+
+    def run(
+        content: bytes, *, zone: str = "UTC", encoding: str = "utf-8", extra: str = "",
+        talk: str = "unit: s", name: str = "f.csv",
+    ) -> tuple[list[dict[str, Any]], list[Any], list[str]]:  # fmt: skip
+        file = tmp_path / "hotline.yaml"
+        file.write_text(FEED.format(zone=zone, encoding=encoding, extra=extra, talk=talk))
+        path = tmp_path / name
+        path.write_bytes(content)
+        return read(path, mapping.load(file))
+
+    return run
+
+
+def utc(value: int) -> str:
+    """UTC time of microseconds."""
+    moment = datetime.datetime.fromtimestamp(value / 1e6, tz=datetime.UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def row(number: int = 1, *, talk: str = "60", result: str = "A", agent: str = "ann") -> bytes:
+    return f"c{number},2024-05-01 10:00:00,2024-05-01 10:01:00,{result},{talk},{agent}\n".encode()
+
+
+# ------------------------------------------------------------------------------ the bank feed
+def bank() -> dict[str, dict[str, Any]]:
+    staged, rejected, _ = read(FIXTURE, mapping.load(PACKAGED / "anonymous_bank.yaml"))
+    assert rejected == []
+    assert len(staged) == 11
+    return {item["call_id"].split("-")[1]: item for item in staged}
+
+
+def test_bank_outcomes_and_queues() -> None:
+    calls = bank()
+    shown = {n: (c["outcome"], c["abandon_stage"], c["queue_id"]) for n, c in calls.items()}
+    assert shown["100"] == ("answered", None, "regular")
+    assert shown["102"] == ("abandoned", "queue", "stock_exchange")
+    assert shown["103"] == ("abandoned", "ivr", None)  # q_time 0: left before the queue
+    assert shown["104"] == ("phantom", None, None)
+    # An unknown type: the call stays, its queue is the unknown one, and the data say so.
+    assert shown["106"] == ("answered", None, "unknown")
+    assert calls["106"]["business_type"] is None
+    assert "unknown_code:business_type=AA" in calls["106"]["data_issues"]
+    assert {c["caller_region_code"] for c in calls.values()} == {"IL"}
+
+
+def test_bank_missing_markers_and_callers() -> None:
+    calls = bank()
+    assert calls["100"]["caller"] == "7000001"
+    assert calls["101"]["caller"] is None
+    assert calls["101"]["queue_entered_at"] is None
+    assert calls["105"]["caller"] is None and calls["105"]["data_issues"] == "unreadable:caller"
+    assert calls["105"]["agent_id"] is None and calls["105"]["outcome"] == "answered"
+
+
+def test_bank_durations() -> None:
+    calls = bank()
+    assert (calls["100"]["wait_seconds"], calls["100"]["talk_seconds"]) == (30, 180)
+    # Negative, and so is the difference of its row times: unknown.
+    assert calls["106"]["ivr_seconds"] is None
+    assert "negative:ivr_seconds" in calls["106"]["data_issues"]
+    # Service without an agent is dirt; the reported zero beats 60 s between the row times.
+    assert calls["109"]["talk_seconds"] is None and calls["109"]["answered_at"] is None
+    assert calls["109"]["data_issues"] == "unanswered:talk_seconds"
+    assert calls["110"]["talk_seconds"] == 0
+    assert calls["110"]["data_issues"] == "disagrees:talk_seconds"
+
+
+def test_bank_midnight() -> None:
+    calls = bank()
+    over = calls["107"]  # queue exit 0:00:05, then service from 0:00:04: one second of disorder
+    assert over["business_day"] == datetime.date(1999, 3, 1)
+    assert utc(over["queue_left_at"]) == "1999-03-01 22:00:05"
+    assert utc(over["answered_at"]) == "1999-03-01 22:00:04"
+    assert utc(over["ended_at"]) == "1999-03-01 22:04:04"
+    # 0:00:00 marks "did not happen", but 590 s of service end exactly at midnight.
+    assert utc(calls["108"]["released_at"]) == "1999-03-01 22:00:00"
+
+
+# ------------------------------------------------------------------------------ times
+def test_ambiguous_hour_takes_the_first_pass_unless_the_order_forbids_it(
+    hotline: Callable[..., Any],
+) -> None:
+    content = (
+        HEAD
+        + b"a,2024-10-27 02:30:00,2024-10-27 02:40:00,A,600,x\n"  # both in the first pass
+        + b"b,2024-10-27 02:50:00,2024-10-27 02:10:00,A,1200,x\n"  # ends in the second pass
+        + b"c,2024-10-27 01:30:00,2024-10-27 03:30:00,A,10800,x\n"  # three hours by the clock
+    )
+    staged, _, _ = hotline(content, zone="Europe/Berlin")
+    assert [utc(r["arrived_at"])[11:] for r in staged] == ["00:30:00", "00:50:00", "23:30:00"]
+    assert [utc(r["released_at"])[11:] for r in staged] == ["00:40:00", "01:10:00", "02:30:00"]
+    assert "ambiguous_time:arrived_at" in staged[0]["data_issues"]
+    assert "disagrees" not in staged[1]["data_issues"]
+    assert staged[2]["data_issues"] is None
+    assert staged[2]["talk_seconds"] == 10800
+
+
+def test_time_in_the_spring_gap_is_kept_and_flagged(hotline: Callable[..., Any]) -> None:
+    content = HEAD + b"a,2024-03-31 02:30:00,2024-03-31 03:31:00,A,60,x\n"
+    staged, rejected, _ = hotline(content, zone="Europe/Berlin")
+    assert rejected == []
+    assert utc(staged[0]["arrived_at"]) == "2024-03-31 01:30:00"
+    assert staged[0]["business_day"] == datetime.date(2024, 3, 31)
+    assert "nonexistent_time:arrived_at" in staged[0]["data_issues"]
+
+
+def test_business_day_is_local(hotline: Callable[..., Any]) -> None:
+    content = HEAD + b"a,2024-05-01 00:10:00,2024-05-01 00:11:00,A,60,x\n"
+    staged, _, _ = hotline(content, zone="Asia/Shanghai")
+    assert staged[0]["business_day"] == datetime.date(2024, 5, 1)
+    assert utc(staged[0]["arrived_at"]) == "2024-04-30 16:10:00"
+
+
+# ------------------------------------------------------------------------------ numbers
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("unit: s", "60", 60.0), ("unit: s", "60.5", 60.5), ("unit: ms", "61250", 61.25),
+        ("unit: hms", "0:01:00", 60.0), ("unit: hms", "01:00", 60.0),
+        ("unit: hms", "26:00:01", 93601.0), ('decimal: ","', '"60,25"', 60.25),
+    ],
+)  # fmt: skip
+def test_duration_units(
+    hotline: Callable[..., Any], option: str, text: str, value: float
+) -> None:
+    staged, rejected, _ = hotline(HEAD + row(talk=text), talk=option)
+    assert rejected == []
+    assert staged[0]["talk_seconds"] == value
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "inf", "1e999", "0x10"])
+def test_an_unreadable_number_is_quarantined(hotline: Callable[..., Any], text: str) -> None:
+    staged, rejected, _ = hotline(HEAD + row(1) + row(2, talk=text) + row(3))
+    assert [r["call_id"] for r in staged] == ["c1", "c3"]
+    assert rejected[0].code == "bad_number"
+    assert rejected[0].line_number == 3
+    assert "f.csv line 3: column 'talk'" in rejected[0].reason
+    assert rejected[0].content == row(2, talk=text).rstrip(b"\n")
+
+
+def test_negative_duration_is_replaced_by_the_row_times(hotline: Callable[..., Any]) -> None:
+    staged, rejected, _ = hotline(HEAD + row(talk="-5"))
+    assert rejected == []
+    assert staged[0]["talk_seconds"] == 60
+    assert staged[0]["data_issues"] == "negative:talk_seconds"
+
+
+# ------------------------------------------------------------------------------ bad rows
+def test_impossible_date_unknown_code_and_implausible_day(hotline: Callable[..., Any]) -> None:
+    content = (
+        HEAD + row(1)
+        + row(2).replace(b"05-01 10:00", b"02-31 10:00", 1)
+        + row(3, result="C")
+        + row(4).replace(b"2024", b"1024")
+        + b",2024-05-01 10:00:00,2024-05-01 10:01:00,A,60,x\n"
+        + row(6)
+    )  # fmt: skip
+    staged, rejected, _ = hotline(content)
+    assert [r["call_id"] for r in staged] == ["c1", "c6"]
+    assert [(r.line_number, r.code) for r in rejected] == [
+        (3, "bad_date"), (4, "unknown_code"), (5, "implausible_date"), (6, "missing_value"),
+    ]  # fmt: skip
+    assert "'C' is a code that the mapping does not know" in rejected[1].reason
+
+
+def test_a_number_that_slipped_into_another_column_is_masked(hotline: Callable[..., Any]) -> None:
+    _, rejected, _ = hotline(HEAD + row(1) + row(2, result="13812345678"))
+    assert "13812345678" not in rejected[0].reason
+    assert "'138########'" in rejected[0].reason
+
+
+def test_wrong_widths_and_truncated_last_line(hotline: Callable[..., Any]) -> None:
+    wide = b",".join([b"1"] * 300) + b"\n"
+    content = HEAD + row(1) + b"c2,2024-05-01 10:00:00\n" + wide + row(4) + row(5)[:30]
+    staged, rejected, _ = hotline(content)
+    assert [r["call_id"] for r in staged] == ["c1", "c4"]
+    assert [(r.line_number, r.code) for r in rejected] == [
+        (3, "column_count"), (4, "column_count"), (6, "column_count"),
+    ]  # fmt: skip
+    assert "300 columns instead of 6" in rejected[1].reason
+    assert "the file ends within this line" in rejected[2].reason
+
+
+def test_nul_bytes_bom_crlf_blank_lines_and_repeated_headers(hotline: Callable[..., Any]) -> None:
+    body = HEAD + row(1) + b"\n   \n" + row(2).replace(b"ann", b"a\0n") + HEAD + row(3)
+    content = b"\xef\xbb\xbf" + body.replace(b"\n", b"\r\n")
+    staged, rejected, _ = hotline(content)
+    assert [(r["call_id"], r["line_number"]) for r in staged] == [("c1", 2), ("c3", 7)]
+    assert [(r.line_number, r.code) for r in rejected] == [(5, "nul_byte")]
+
+
+def test_long_lines(hotline: Callable[..., Any]) -> None:
+    content = HEAD + row(1) + b"x" * 10_000_000 + b"\n" + row(3, agent="y" * 10_000_000) + row(4)
+    staged, rejected, _ = hotline(content)
+    assert [r["call_id"] for r in staged] == ["c1", "c3", "c4"]
+    assert [(r.line_number, r.code) for r in rejected] == [(3, "column_count")]
+
+
+def test_blocks_do_not_change_the_result(
+    hotline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = HEAD + b"".join(
+        row(i, talk="x" if i % 7 == 0 else "60", agent='"a\nb"' if i % 5 == 0 else "ann")
+        for i in range(60)
+    )
+    whole = hotline(content)
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", 100)
+    parts = hotline(content)
+    assert whole[0] == parts[0]
+    assert [(r.line_number, r.reason) for r in whole[1]] == [
+        (r.line_number, r.reason) for r in parts[1]
+    ]
+    assert len(whole[0]) + len(whole[1]) == 60
+
+
+def test_quotes(hotline: Callable[..., Any]) -> None:
+    content = (
+        HEAD + row(1, agent='"Lee, Ann"') + row(2, agent='"two\nlines"')
+        + row(3, agent='5" pipe') + row(4, agent='"open') + row(5, agent='"a ""b"""')
+        + row(6)
+    )  # fmt: skip
+    staged, rejected, _ = hotline(content)
+    assert rejected == []
+    assert [r["agent_id"] for r in staged] == [
+        "Lee, Ann", "two\nlines", '5" pipe', '"open', 'a "b"', "ann",
+    ]  # fmt: skip
+    assert [r["line_number"] for r in staged] == [2, 3, 5, 6, 7, 8]
+
+
+def test_padding_is_trimmed(hotline: Callable[..., Any]) -> None:
+    staged, _, _ = hotline(HEAD + row(1, agent=" ann ") + row(2, talk=" 60"))
+    assert [r["agent_id"] for r in staged] == ["ann", "ann"]
+    assert staged[1]["talk_seconds"] == 60
+
+
+# ------------------------------------------------------------------------------ encodings
+def test_one_line_in_another_encoding_is_quarantined(hotline: Callable[..., Any]) -> None:
+    gbk = row(2, agent="李").decode().encode("gbk")
+    content = HEAD + row(1) + gbk + b"".join(row(i, agent="王") for i in range(3, 10))
+    staged, rejected, _ = hotline(content)
+    assert [(r.line_number, r.code) for r in rejected] == [(3, "encoding")]
+    assert len(staged) == 8
+    assert staged[1]["agent_id"] == "王"
+
+
+def test_gbk_under_its_own_name_is_read(hotline: Callable[..., Any]) -> None:
+    content = (HEAD + row(1, agent="李雷")).decode().encode("gb18030")
+    staged, _, _ = hotline(content, encoding="gb18030")
+    assert staged[0]["agent_id"] == "李雷"
+
+
+def test_utf16_under_its_own_name_is_read(hotline: Callable[..., Any]) -> None:
+    staged, _, _ = hotline((HEAD + row(1, agent="李")).decode().encode("utf-16"), encoding="utf-16")
+    assert staged[0]["agent_id"] == "李"
+
+
+# ------------------------------------------------------------------------------ whole files
+@pytest.mark.parametrize(
+    ("content", "options", "words"),
+    [
+        (b"", {}, ["f.csv is empty"]),
+        (b"\n\n", {}, ["blank lines"]),
+        (HEAD.replace(b",", b";"), {}, ["line 1", "delimiter comma", "delimiter: semicolon"]),
+        (HEAD.replace(b"talk", b"tlk") + row(), {}, ["line 1", "no column 'talk'", "hotline.yaml"]),
+        (HEAD.replace(b"agent", b"talk") + row(), {}, ["line 1"]),
+        (b"PK\x03\x04rest", {}, ["zip archive"]),
+        ("\ufeffid".encode("utf-16-le"), {}, ["UTF-16", "encoding: utf-16"]),
+        (b"".join([HEAD, *(row(i, agent="李").decode().encode("gbk") for i in range(5))]), {},
+         ["f.csv line 2 is not utf-8", "gb18030", "encoding"]),
+        (b"".join([HEAD, *(row(i, agent="客服李雷") for i in range(5))]), {"encoding": "gb18030"},
+         ["is UTF-8", "encoding: utf-8"]),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_refused_with_a_sentence(
+    hotline: Callable[..., Any], content: bytes, options: dict[str, str], words: list[str]
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        hotline(content, **options)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_truncated_gzip_is_refused(hotline: Callable[..., Any]) -> None:
+    packed = gzip.compress(HEAD + b"".join(row(i) for i in range(1000)))
+    assert len(hotline(packed, name="f.csv.gz")[0]) == 1000
+    with pytest.raises(Refusal, match=r"f\.csv\.gz is cut off"):
+        hotline(packed[:-20], name="f.csv.gz")
+
+
+def test_extra_columns_are_a_note(hotline: Callable[..., Any]) -> None:
+    staged, rejected, notes = hotline(
+        HEAD.replace(b"\n", b",mood\n") + row().replace(b"\n", b",good\n")
+    )
+    assert (len(staged), rejected) == (1, [])
+    assert notes == ["columns not in the mapping: mood"]
+
+
+def test_files_without_header(hotline: Callable[..., Any]) -> None:
+    names = "names: [id, start, end, result, talk, agent]"
+    staged, _, _ = hotline(row(1) + row(2), extra=f"header: false\n    {names}")
+    assert [r["line_number"] for r in staged] == [1, 2]
+    for content, lines in ((HEAD + row(1), [2]), (row(1), [1])):
+        staged, _, _ = hotline(content, extra=f"header: optional\n    {names}")
+        assert [r["line_number"] for r in staged] == lines
+
+
+def test_columns_may_come_in_another_order(hotline: Callable[..., Any]) -> None:
+    content = b"talk,agent,result,end,start,id\n60,ann,A,2024-05-01 10:01:00,2024-05-01 10:00:00,c1\n"
+    staged, _, _ = hotline(content)
+    assert (staged[0]["call_id"], staged[0]["talk_seconds"]) == ("c1", 60)
