@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -61,6 +62,8 @@ def cluster(settings: Settings) -> Iterator[postgres.Cluster]:
         yield server
     finally:
         server.stop("immediate")
+        # Below a private folder it lies outside the test's own, where nothing would remove it.
+        shutil.rmtree(server.data_directory)
 
 
 @pytest.fixture

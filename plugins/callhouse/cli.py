@@ -122,8 +122,8 @@ def status(as_json: AsJson = False) -> None:
         _print_json({**dataclasses.asdict(current), "healthy": current.healthy, "data": data})
     else:
         _print_table(
-            ("component", "healthy", "state"),
-            [(c.name, "yes" if c.healthy else "NO", c.state) for c in current.components],
+            ("component", "healthy", "detail"),
+            [(c.name, "yes" if c.healthy else "NO", c.detail) for c in current.components],
         )
         for name, address in current.addresses.items():
             print(f"{name}: {address}")
@@ -141,8 +141,10 @@ def doctor() -> None:
 
     findings = runner.doctor(_settings())
     for finding in findings:
-        print(f"{'ok ' if finding.good else 'FIX'} {finding.name}: {finding.advice or 'well'}")
-    if not all(finding.good for finding in findings):
+        print(f"{'ok ' if finding.ok else 'FIX'} {finding.name}: {finding.detail}")
+        if finding.fix:
+            print(f"    → {finding.fix}")
+    if not all(finding.ok for finding in findings):
         raise typer.Exit(NEEDS_A_PERSON)
 
 

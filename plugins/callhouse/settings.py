@@ -127,7 +127,7 @@ class Settings:
         """libpq connection string of one of the service logins (never of a person)."""
         return (
             f"host={self.database_host} port={self.postgres_port} dbname={database} "
-            f"user={user} password={self.secret(user + '_password')}"
+            f"user={user} password={_quoted(self.secret(user + '_password'))}"
         )
 
 
@@ -158,6 +158,11 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         postgres_flavour=env.get("CALLHOUSE_POSTGRES") or "auto",
         environment=dict(env),
     )
+
+
+def _quoted(value: str) -> str:
+    """`value` as libpq wants it in a connection string."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -34,7 +34,7 @@ HOTLINE_HEAD = (
 
 
 @pytest.fixture(autouse=True)
-def empty(cluster: postgres.Cluster, settings: Settings) -> Iterator[None]:
+def empty(cluster: postgres.Cluster, settings: Settings) -> None:
     """Each test begins without feeds' rows, and drops its partitions (they hold locks)."""
     with warehouse.connect(settings) as connection:
         registry.register(connection, *registry.feeds(settings))
@@ -44,7 +44,6 @@ def empty(cluster: postgres.Cluster, settings: Settings) -> Iterator[None]:
             "staging.delimited_queues, staging.members, pii.callers, ops.units cascade"
         )
         connection.execute("delete from ops.dirty_marks")
-    yield
 
 
 def bank_file(tmp_path: Path, lines: list[str] | None = None, name: str = "m.txt") -> Path:
@@ -61,13 +60,13 @@ def land(settings: Settings, *paths: Path, feed: str = BANK) -> landing.UnitResu
     return results[0]
 
 
-def one(connection: psycopg.Connection, statement: str, *values: object) -> tuple:
+def one(connection: psycopg.Connection, statement: str, *values: object) -> tuple[Any, ...]:
     row = connection.execute(statement.encode(), values or None).fetchone()
     assert row is not None
     return row
 
 
-def snapshot(connection: psycopg.Connection) -> tuple:
+def snapshot(connection: psycopg.Connection) -> tuple[tuple[Any, ...], ...]:
     """Everything a landing writes, without ids that count attempts."""
     return (
         one(connection, "select count(*), count(distinct (call_id, leg_number)), "
@@ -76,7 +75,7 @@ def snapshot(connection: psycopg.Connection) -> tuple:
             "from staging.delimited_legs"),
         one(connection, "select count(*), sum(line_number) from ops.quarantine"),
         one(connection, "select count(*), sum(read_rows), sum(staged_rows) from ops.units"),
-        one(connection, "select count(*), min(business_day), max(business_day) from ops.dirty_marks"),
+        one(connection, "select count(*), min(business_day) from ops.dirty_marks"),
         one(connection, "select count(*) from pii.callers"),
         one(connection, "select count(*) from staging.members"),
         one(connection, "select sum(staged_rows) from ops.unit_days"),
@@ -88,15 +87,17 @@ def test_a_file_lands_whole(
     settings: Settings, connection: psycopg.Connection, tmp_path: Path
 ) -> None:
     seen: list[tuple[str, int, float]] = []
-    result = landing.land(
-        settings, BANK, [FIXTURE], progress=lambda *values: seen.append(values)
-    )[0]
+    result = landing.land(settings, BANK, [FIXTURE], progress=lambda *values: seen.append(values))[
+        0
+    ]
     assert (result.status, result.read, result.staged, result.header_rows) == ("landed", 11, 11, 1)
     assert (result.first_day, result.last_day) == (
         datetime.date(1999, 3, 1), datetime.date(1999, 3, 2),
     )  # fmt: skip
     assert seen == [(FIXTURE.name, 11, 1.0)]
-    unit = one(connection, "select status, read_rows, staged_rows, header_rows, name from ops.units")
+    unit = one(
+        connection, "select status, read_rows, staged_rows, header_rows, name from ops.units"
+    )
     assert unit == ("landed", 11, 11, 1, FIXTURE.name)
     days = connection.execute("select business_day from ops.dirty_marks order by 1").fetchall()
     assert days == [(datetime.date(1999, 3, 1),), (datetime.date(1999, 3, 2),)]
@@ -104,7 +105,9 @@ def test_a_file_lands_whole(
     assert connection.execute(counts).fetchall() == [
         (datetime.date(1999, 3, 1), 9), (datetime.date(1999, 3, 2), 2),
     ]  # fmt: skip
-    members = dict(connection.execute("select kind, count(*) from staging.members group by 1"))
+    members: dict[str, int] = dict(
+        connection.execute("select kind, count(*) from staging.members group by 1")
+    )
     assert members == {"agent": 2, "queue": 6, "business_type": 6, "channel": 1, "region": 1}
 
 
@@ -136,14 +139,13 @@ def test_numbers_and_texts_in_binary_copy(
 ) -> None:
     def line(call: str, wait: str, queue: str) -> str:
         stamps = "2026-05-01 10:00:00,,"
-        return (
-            f"{call},1,,,human,,{stamps},,{queue},,,{wait},,abandoned,queue,,,,,,,,customer,\n"
-        )
+        return f"{call},1,,,human,,{stamps},,{queue},,,{wait},,abandoned,queue,,,,,,,,customer,\n"
 
     waits = ["0", "0.125", "9999", "10000", "123456.789", "19999.5", "86400"]
     path = tmp_path / "calls_x.csv"
     path.write_text(
-        HOTLINE_HEAD + "".join(line(f"c{i}", wait, '"a ""b"", 客服"') for i, wait in enumerate(waits))
+        HOTLINE_HEAD
+        + "".join(line(f"c{i}", wait, '"a ""b"", 客服"') for i, wait in enumerate(waits))
     )
     result = land(settings, path, feed="sample_hotline")
     assert (result.staged, result.reason) == (len(waits), None)
@@ -227,8 +229,9 @@ def test_unknown_code_and_negative_duration_stay_in_the_data(
 ) -> None:
     result = land(settings, FIXTURE)
     assert result.quarantined == 0
-    issues = dict(connection.execute(
-        "select issue, count(*) from staging.delimited_legs, unnest(data_issues) as issue group by 1"
+    issues: dict[str, int] = dict(connection.execute(
+        "select issue, count(*) from staging.delimited_legs, unnest(data_issues) as issue "
+        "group by 1"
     ).fetchall())  # fmt: skip
     assert issues == {
         "unknown_code:business_type=AA": 1, "negative:ivr_seconds": 1, "unreadable:caller": 1,
@@ -262,7 +265,9 @@ def test_a_bad_file_is_refused_and_the_others_land(
     assert refused.reason is not None and refused.reason.startswith("bad.txt")
     for word in words:
         assert word in refused.reason
-    ledger = one(connection, "select name, read_rows, reason from ops.units where status = 'refused'")
+    ledger = one(
+        connection, "select name, read_rows, reason from ops.units where status = 'refused'"
+    )
     assert ledger == ("bad.txt", 0, refused.reason)
     assert one(connection, "select count(*) from staging.delimited_legs") == (11,)
     assert one(connection, "select count(*) from ops.quarantine") == (0,)
@@ -278,7 +283,9 @@ def test_a_missing_file_is_refused_and_the_others_land(settings: Settings, tmp_p
 
 
 def test_extra_columns_are_noted_and_the_rows_land(settings: Settings, tmp_path: Path) -> None:
-    lines = [line.rstrip("\n") + ("\tmood\n" if i == 0 else "\tgood\n") for i, line in enumerate(LINES)]
+    lines = [
+        line.rstrip("\n") + ("\tmood\n" if i == 0 else "\tgood\n") for i, line in enumerate(LINES)
+    ]
     result = land(settings, bank_file(tmp_path, lines))
     assert (result.status, result.staged) == ("landed", 11)
     assert result.notes == ("columns not in the mapping: mood",)
@@ -288,7 +295,14 @@ def test_monsters_do_not_kill_the_landing(
     settings: Settings, connection: psycopg.Connection, tmp_path: Path
 ) -> None:
     body = "".join(LINES).replace("\n", "\r\n").encode()
-    monsters = b"\0" * 4096 + b"\r\n" + b"\t".join([b"9"] * 300) + b"\r\n\r\n" + b"x" * 10_000_000 + b"\r\n"
+    monsters = (
+        b"\0" * 4096
+        + b"\r\n"
+        + b"\t".join([b"9"] * 300)
+        + b"\r\n\r\n"
+        + b"x" * 10_000_000
+        + b"\r\n"
+    )
     path = tmp_path / "m.txt"
     path.write_bytes(b"\xef\xbb\xbf" + body + monsters + body)
     result = land(settings, path)
@@ -333,7 +347,10 @@ def test_the_same_name_with_other_content_is_compared_row_by_row(
         "from staging.delimited_legs where superseded_by is null",
     )
     assert current == (11, 11, 181)
-    old = one(connection, "select unit_id, superseded_by from staging.delimited_legs where superseded_by is not null")
+    old = one(
+        connection,
+        "select unit_id, superseded_by from staging.delimited_legs where superseded_by is not null",
+    )
     assert old == (first.unit_id, second.unit_id)
     assert one(connection, "select sum(staged_rows) from ops.unit_days") == (12,)
 
@@ -353,7 +370,9 @@ def test_a_correction_that_moves_a_call_over_midnight_marks_both_days(
     land(settings, path, feed="sample_hotline")
     days = connection.execute("select business_day from ops.dirty_marks order by 1").fetchall()
     assert days == [(datetime.date(2026, 5, 4),), (datetime.date(2026, 5, 5),)]
-    assert one(connection, "select count(*) from staging.delimited_legs where superseded_by is null") == (1,)
+    assert one(
+        connection, "select count(*) from staging.delimited_legs where superseded_by is null"
+    ) == (1,)
 
 
 def test_only_duplicates_make_no_day_dirty(
@@ -414,7 +433,7 @@ def test_a_failure_anywhere_leaves_nothing_and_a_retry_gives_the_same(
         with monkeypatch.context() as patch:
             original = getattr(store, step)
 
-            def fail(*args: object, _original=original, **options: object) -> None:
+            def fail(*args: Any, _original: Any = original, **options: Any) -> None:
                 _original(*args, **options)
                 raise RuntimeError("power cut")
 
@@ -456,7 +475,9 @@ def test_kill_minus_nine_at_random_moments(
     }  # fmt: skip
     for wait in (0.05, 0.2, 0.4, 0.8):
         process = subprocess.Popen(
-            [sys.executable, "-c", program, BANK, str(path)], env=environment, stdout=subprocess.PIPE
+            [sys.executable, "-c", program, BANK, str(path)],
+            env=environment,
+            stdout=subprocess.PIPE,
         )
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         time.sleep(wait)

@@ -54,9 +54,7 @@ from counts
 
 
 @pytest.fixture(scope="module")
-def months(
-    settings: Settings, cluster: object, bank_data: Path
-) -> list[landing.UnitResult]:
+def months(settings: Settings, cluster: object, bank_data: Path) -> list[landing.UnitResult]:
     """All six months, landed once."""
     with warehouse.connect(settings) as connection:
         registry.register(connection, *registry.feeds(settings))

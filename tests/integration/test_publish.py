@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from callhouse import transform
+from callhouse.errors import CallhouseError
 from callhouse.runner import postgres
 from callhouse.security import login_password, people
 from callhouse.settings import Settings
@@ -88,7 +89,7 @@ def test_only_the_difference_is_published(things: psycopg.Connection, settings: 
     assert [row[1:] for row in published(things)] == [
         ("a", "CN-GD", 2), ("b", "CN-SH", None), ("d", "CN-GD", 4), ("c", "CN-GD", 3),
     ]  # fmt: skip
-    revisions = dict(
+    revisions: dict[date, int] = dict(
         things.execute("select business_day, revision from ops.published_days").fetchall()
     )
     assert revisions == {DAY: 2, NEXT_DAY: 1}
@@ -129,7 +130,9 @@ def test_a_held_day_keeps_its_last_good_version(
     report = transform.publish(settings, audited(things, settings, DAY))
     assert report.held_days == {DAY: "a test says so"}
     assert [row[1] for row in published(things)] == ["good", "fine"]
-    status = dict(things.execute("select business_day, status from bi.data_status").fetchall())
+    status: dict[date, str] = dict(
+        things.execute("select business_day, status from bi.data_status").fetchall()
+    )
     assert status == {DAY: "held", NEXT_DAY: "complete"}
 
 
@@ -144,7 +147,7 @@ def test_an_emptied_candidate_is_never_published(
     build_id = audited(things, settings)
     things.execute("truncate candidate.fct_things")
     things.commit()
-    with pytest.raises(transform.CallhouseError, match="changed after its audit"):
+    with pytest.raises(CallhouseError, match="changed after its audit"):
         transform.publish(settings, build_id)
     assert [row[1] for row in published(things)] == ["a"]
     assert transform.claim(settings) is not None, "the day must be built again"
@@ -168,7 +171,7 @@ def test_an_unfinished_build_gives_its_days_back(
     transform.mark(settings, [DAY], "test")
     killed = audited(things, settings)
     taken_over = audited(things, settings)
-    with pytest.raises(transform.CallhouseError, match="abandoned"):
+    with pytest.raises(CallhouseError, match="abandoned"):
         transform.publish(settings, killed)
     assert transform.publish(settings, taken_over).published_days == (DAY,)
 
@@ -251,5 +254,5 @@ def test_a_new_column_is_added_and_a_changed_one_refused(things: psycopg.Connect
     retyped = marts.Mart(
         **{**MART.__dict__, "columns": (*MART.columns[:3], ("seconds", "text", "Other."))}
     )
-    with pytest.raises(transform.CallhouseError, match=r"seconds is numeric.*migration"):
+    with pytest.raises(CallhouseError, match=r"seconds is numeric.*migration"):
         marts.synchronise(things, [retyped])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from callhouse.sources.contract import Refusal
+from callhouse.sources.contract import RefusedError
 from callhouse.sources.delimited import mapping, rows
 from callhouse.sources.delimited import reader as reader_module
 from callhouse.sources.delimited.reader import DelimitedFile
@@ -183,9 +183,7 @@ def test_business_day_is_local(hotline: Callable[..., Any]) -> None:
         ("unit: hms", "26:00:01", 93601.0), ('decimal: ","', '"60,25"', 60.25),
     ],
 )  # fmt: skip
-def test_duration_units(
-    hotline: Callable[..., Any], option: str, text: str, value: float
-) -> None:
+def test_duration_units(hotline: Callable[..., Any], option: str, text: str, value: float) -> None:
     staged, rejected, _ = hotline(HEAD + row(talk=text), talk=option)
     assert rejected == []
     assert staged[0]["talk_seconds"] == value
@@ -337,7 +335,7 @@ def test_utf16_under_its_own_name_is_read(hotline: Callable[..., Any]) -> None:
 def test_a_bad_file_is_refused_with_a_sentence(
     hotline: Callable[..., Any], content: bytes, options: dict[str, str], words: list[str]
 ) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RefusedError) as caught:
         hotline(content, **options)
     for word in words:
         assert word in str(caught.value)
@@ -346,7 +344,7 @@ def test_a_bad_file_is_refused_with_a_sentence(
 def test_truncated_gzip_is_refused(hotline: Callable[..., Any]) -> None:
     packed = gzip.compress(HEAD + b"".join(row(i) for i in range(1000)))
     assert len(hotline(packed, name="f.csv.gz")[0]) == 1000
-    with pytest.raises(Refusal, match=r"f\.csv\.gz is cut off"):
+    with pytest.raises(RefusedError, match=r"f\.csv\.gz is cut off"):
         hotline(packed[:-20], name="f.csv.gz")
 
 
@@ -368,6 +366,8 @@ def test_files_without_header(hotline: Callable[..., Any]) -> None:
 
 
 def test_columns_may_come_in_another_order(hotline: Callable[..., Any]) -> None:
-    content = b"talk,agent,result,end,start,id\n60,ann,A,2024-05-01 10:01:00,2024-05-01 10:00:00,c1\n"
+    content = (
+        b"talk,agent,result,end,start,id\n60,ann,A,2024-05-01 10:01:00,2024-05-01 10:00:00,c1\n"
+    )
     staged, _, _ = hotline(content)
     assert (staged[0]["call_id"], staged[0]["talk_seconds"]) == ("c1", 60)

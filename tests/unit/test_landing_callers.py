@@ -36,7 +36,8 @@ def replaced(callers: Callers, *numbers: str | None) -> list[dict[str, object]]:
         [{"caller": number, **texts} for number in numbers],
         schema=dict.fromkeys(("caller", *texts), pl.String),
     )
-    return callers.replace(frame).to_dicts()
+    rows: list[dict[str, object]] = callers.replace(frame).to_dicts()
+    return rows
 
 
 @pytest.mark.parametrize(

@@ -50,5 +50,5 @@ def test_a_growing_file_waits(settings: Settings, monkeypatch: pytest.MonkeyPatc
         # A copy that keeps the old modification time still shows by its size.
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    monkeypatch.setattr(landing.time, "sleep", grow)
+    monkeypatch.setattr("time.sleep", grow)
     assert landing.inbox(settings, "hotline") == []

@@ -57,9 +57,16 @@ def chart(board: Board, tile: Tile, source: Dataset, language: str) -> dict[str,
     """Asset of the chart that `tile` of `board` shows."""
     where = f"{board.slug}, tile {tile.name}"
     viz_type, params, queries = _BUILDERS[tile.chart](tile, source, where, language)
+    without = {
+        known_column(source, column, where): value
+        for column, value in tile.options.get("without", {}).items()
+    }
     form = {
         "viz_type": viz_type,
-        "adhoc_filters": [_period(source)] if source.main_time_column else [],
+        "adhoc_filters": [
+            *([_period(source)] if source.main_time_column else []),
+            *(_unequal(column, value) for column, value in without.items()),
+        ],
         "extra_form_data": {},
         "row_limit": ROW_LIMIT,
         **params,
@@ -70,7 +77,7 @@ def chart(board: Board, tile: Tile, source: Dataset, language: str) -> dict[str,
     context = {
         "datasource": {"id": 0, "type": "table"},
         "force": False,
-        "queries": [_query(source, query) for query in queries],
+        "queries": [_query(source, query, without) for query in queries],
         "form_data": form,
         "result_format": "json",
         "result_type": "full",
@@ -101,8 +108,18 @@ def _period(source: Dataset) -> dict[str, Any]:
     }
 
 
-def _query(source: Dataset, query: dict[str, Any]) -> dict[str, Any]:
-    filters = []
+def _unequal(column: str, value: str) -> dict[str, Any]:
+    return {
+        "clause": "WHERE",
+        "comparator": value,
+        "expressionType": "SIMPLE",
+        "operator": "!=",
+        "subject": column,
+    }
+
+
+def _query(source: Dataset, query: dict[str, Any], without: dict[str, str]) -> dict[str, Any]:
+    filters = [{"col": column, "op": "!=", "val": value} for column, value in without.items()]
     if source.main_time_column:
         filters.append({"col": source.main_time_column, "op": "TEMPORAL_RANGE", "val": "No filter"})
     return {
@@ -400,7 +417,7 @@ _OPTIONS = {
     "date": {"subtitle"},
     "trend": {"bars", "lines", "bar_axis", "line_axis"},
     "heatmap": {"x", "y", "scale"},
-    "table": {"dimensions", "bars", "highlight", "has_totals", "labels"},
+    "table": {"dimensions", "bars", "highlight", "has_totals", "labels", "without"},
     "records": {"columns", "order", "highlight"},
     "text": {"text"},
 }

@@ -157,6 +157,8 @@ def _filter(board: Board, one: Filter, catalogue: Catalogue) -> dict[str, Any]:
     return {
         **asset,
         "filterType": "filter_select",
+        # Else the first value would be shown in the bar and not applied to the tiles.
+        "requiredFirst": one.is_first_value_default,
         "targets": [{"column": {"name": column}, "datasetUuid": identity("dataset", one.dataset)}],
         "controlValues": {
             "enableEmptyFilter": one.is_first_value_default,

@@ -24,10 +24,10 @@ from callhouse.landing import store
 from callhouse.landing.callers import Callers
 from callhouse.settings import Settings
 from callhouse.sources import contract, registry
-from callhouse.sources.contract import Batch, Record, Refusal, Rejected
+from callhouse.sources.contract import Batch, Record, RefusedError, Rejected
 from callhouse.sources.delimited import rows as row_reader
 from callhouse.sources.delimited.mapping import Feed, RecordMapping
-from callhouse.sources.delimited.reader import DelimitedFile, Inspection
+from callhouse.sources.delimited.reader import DelimitedFile, Header, Inspection
 
 # From this many rows on, a file without one readable row has a wrong mapping, not bad rows.
 WRONG_MAPPING_ROWS = 20
@@ -77,9 +77,7 @@ def land(
     return [_land_file(settings, feed, file, progress) for file in files]
 
 
-def _land_file(
-    settings: Settings, feed: Feed, path: Path, progress: Progress | None
-) -> UnitResult:
+def _land_file(settings: Settings, feed: Feed, path: Path, progress: Progress | None) -> UnitResult:
     record, inspection = "", None
     try:
         mapping = feed.mapping_for(path.name)
@@ -90,10 +88,13 @@ def _land_file(
                 return _Unit(settings, connection, feed, mapping, file, inspection, progress).land()
     except OSError as error:
         return UnitResult(
-            feed.name, record, path.name, "refused",
+            feed.name,
+            record,
+            path.name,
+            "refused",
             reason=f"{path}: {error.strerror or error}: check the path and its permissions",
         )
-    except Refusal as refusal:
+    except RefusedError as refusal:
         return _record_refusal(settings, feed, record, path, inspection, str(refusal))
 
 
@@ -102,16 +103,15 @@ def _record_refusal(
     reason: str,
 ) -> UnitResult:  # fmt: skip
     with warehouse.connect(settings) as connection:
-        row = connection.execute(
-            "insert into ops.units (source, record, name, content_hash, size_bytes, status, reason) "
+        row = warehouse.one(
+            connection,
+            "insert into ops.units "
+            "(source, record, name, content_hash, size_bytes, status, reason) "
             "values (%s, %s, %s, %s, %s, 'refused', %s) returning unit_id",
             [feed.name, record, path.name, inspection.content_hash if inspection else "",
              path.stat().st_size, store.printable(reason)],
-        ).fetchone()  # fmt: skip
-    assert row is not None
-    return UnitResult(
-        feed.name, record, path.name, "refused", reason=reason, unit_id=row[0]
-    )
+        )  # fmt: skip
+    return UnitResult(feed.name, record, path.name, "refused", reason=reason, unit_id=row[0])
 
 
 @dataclass
@@ -162,21 +162,29 @@ class _Unit:
         self._copy_all(self._batches(header))
         tally = self.tally
         if tally.copied == 0 and tally.rejected >= WRONG_MAPPING_ROWS and tally.first_rejected:
-            raise Refusal(
+            raise RefusedError(
                 f"{self.file.name}: none of its {tally.read} rows can be read; the first: "
                 f"{tally.first_rejected.reason}; correct {self.feed.file.name} or the export"
             )
         if not self.file.is_unchanged(self.inspection):
-            raise Refusal(
+            raise RefusedError(
                 f"{self.file.name} changed while it was read: land it again when it is complete"
             )
         settlement = store.settle(
-            self.connection, self.record, self.feed.name, self.unit_id,
-            set(tally.days), tally.older_days,
-            has_same_rows=_repeats(tally.hashes), has_same_keys=_repeats(tally.keys),
+            self.connection,
+            self.record,
+            self.feed.name,
+            self.unit_id,
+            set(tally.days),
+            tally.older_days,
+            has_same_rows=_repeats(tally.hashes),
+            has_same_keys=_repeats(tally.keys),
         )
         store.count_days(
-            self.connection, self.record, self.unit_id, tally.days,
+            self.connection,
+            self.record,
+            self.unit_id,
+            tally.days,
             has_changed=settlement.duplicates > 0,
         )
         store.save_callers(self.connection, self.callers)
@@ -196,27 +204,33 @@ class _Unit:
             return None
         unit_id, read, header_rows, name, first_day, last_day = row
         return UnitResult(
-            self.feed.name, self.record.name, self.file.name, "already_landed",
-            read=read, duplicates=read, header_rows=header_rows,
+            self.feed.name,
+            self.record.name,
+            self.file.name,
+            "already_landed",
+            read=read,
+            duplicates=read,
+            header_rows=header_rows,
             notes=(f"the same content was landed as {name}, unit {unit_id}",),
-            first_day=first_day, last_day=last_day, unit_id=unit_id,
+            first_day=first_day,
+            last_day=last_day,
+            unit_id=unit_id,
         )
 
     def _open_entry(self) -> int:
-        row = self.connection.execute(
+        row = warehouse.one(
+            self.connection,
             "insert into ops.units (source, record, name, content_hash, size_bytes, status) "
             "values (%s, %s, %s, %s, %s, 'landed') returning unit_id",
             [self.feed.name, self.record.name, self.file.name, self.inspection.content_hash,
              self.inspection.size_bytes],
-        ).fetchone()  # fmt: skip
-        assert row is not None
+        )  # fmt: skip
         return int(row[0])
 
-    def _batches(self, header: object) -> Iterator[Batch]:
+    def _batches(self, header: Header) -> Iterator[Batch]:
         for raw in self.file.rows(header, self.inspection.size_bytes):
             self.tally.blank_lines += raw.blank_lines
-            batch = row_reader.convert(raw, self.mapping, self.feed, self.file.name)
-            yield batch
+            yield row_reader.convert(raw, self.mapping, self.feed, self.file.name)
 
     def _copy_all(self, batches: Iterator[Batch]) -> None:
         """Parse one block while the server takes the one before."""
@@ -289,10 +303,18 @@ class _Unit:
         staged = tally.copied - settlement.duplicates
         days = sorted(tally.days)
         result = UnitResult(
-            self.feed.name, self.record.name, self.file.name, "landed",
-            read=tally.read, staged=staged, quarantined=tally.rejected,
-            duplicates=settlement.duplicates, header_rows=tally.header_rows, notes=tuple(notes),
-            first_day=days[0] if days else None, last_day=days[-1] if days else None,
+            self.feed.name,
+            self.record.name,
+            self.file.name,
+            "landed",
+            read=tally.read,
+            staged=staged,
+            quarantined=tally.rejected,
+            duplicates=settlement.duplicates,
+            header_rows=tally.header_rows,
+            notes=tuple(notes),
+            first_day=days[0] if days else None,
+            last_day=days[-1] if days else None,
             unit_id=self.unit_id,
         )
         self.connection.execute(
@@ -307,9 +329,9 @@ class _Unit:
 
 
 def _repeats(parts: list[pl.Series]) -> bool:
-    """Whether some 64-bit hash is there twice (chance alone: once in 10⁷ files of a million)."""
+    """Whether some 64-bit hash is there twice (by chance: once in 10⁷ files of a million rows)."""
     whole = pl.concat(parts) if parts else pl.Series([], dtype=pl.UInt64)
-    return whole.n_unique() < whole.len()
+    return bool(whole.n_unique() < whole.len())
 
 
 # ------------------------------------------------------------------------------ drop folders
@@ -338,9 +360,7 @@ def _ready(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def land_inbox(
-    settings: Settings, feed: str, progress: Progress | None = None
-) -> list[UnitResult]:
+def land_inbox(settings: Settings, feed: str, progress: Progress | None = None) -> list[UnitResult]:
     """Land what is complete in the drop folder; move files to the archive or to `refused/`.
 
     A kill between landing and moving is harmless: the file is found again, is already landed,

@@ -92,10 +92,15 @@ class PhoneBook:
         if not phonenumbers.is_possible_number(number):
             return Prefix("", 0, None, None, is_phone=False)
         full = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-        same = len(os.path.commonprefix([full[::-1], text[::-1]]))
+        same = 0  # how many digits both spellings end with
+        while same < min(len(full), len(text)) and full[-1 - same] == text[-1 - same]:
+            same += 1
         return Prefix(
-            full[: len(full) - same], len(text) - same,
-            region_of(number), carrier.name_for_number(number, "en") or None, is_phone=True,
+            full[: len(full) - same],
+            len(text) - same,
+            region_of(number),
+            carrier.name_for_number(number, "en") or None,
+            is_phone=True,
         )
 
 
@@ -122,16 +127,16 @@ class Callers:
                 pl.lit(None, pl.Binary).alias("caller_token"),
                 pl.lit(None, pl.Int16).alias("caller_key_version"),
             )
-        distinct = rows.select(pl.col("caller").drop_nulls().unique())
         if self._known.height > REMEMBERED:
             self._known = self._known.clear()
-        new = distinct.join(self._known, on="caller", how="anti").get_column("caller").to_list()
-        if new:
-            resolved = pl.DataFrame(
-                [self._resolve(value) for value in new], schema=KNOWN, orient="row"
-            )
-            self._known = pl.concat([self._known, resolved])
         joined = rows.join(self._known, on="caller", how="left", maintain_order="left")
+        is_new = pl.col("caller").is_not_null() & pl.col("is_odd").is_null()
+        new = joined.filter(is_new).get_column("caller").unique().to_list()
+        if new:
+            columns = zip(*map(self._resolve, new), strict=True)
+            resolved = pl.DataFrame(dict(zip(KNOWN, columns, strict=True)), KNOWN)
+            self._known = pl.concat([self._known, resolved])
+            joined = joined.update(resolved, on="caller", how="left")
         odd = pl.lit("irregular:caller")
         issues = pl.col("data_issues")
         return joined.with_columns(
@@ -143,9 +148,7 @@ class Callers:
             .otherwise(issues).alias("data_issues"),
         ).drop("caller", "found_region", "found_carrier", "is_odd")  # fmt: skip
 
-    def _resolve(
-        self, value: str
-    ) -> tuple[str, bytes | None, str | None, str | None, bool]:
+    def _resolve(self, value: str) -> tuple[str, bytes | None, str | None, str | None, bool]:
         """A row of KNOWN."""
         if self._book is None:
             return value, self._token("id", value, f"id:{self.source}:{value}"), None, None, False

@@ -7,18 +7,15 @@ import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
 import polars as pl
 import psycopg
-import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg import sql
 
+from callhouse.landing import binary
 from callhouse.landing.callers import KEY_VERSION, Callers, Cipher
 from callhouse.sources import contract
-from callhouse.sources.contract import Field, Record, Rejected
+from callhouse.sources.contract import Record, Rejected
 
 ONE_DAY = datetime.timedelta(days=1)
 PREVIEW_CHARACTERS = 200
@@ -49,7 +46,8 @@ class Partitions:
             return
         with self.connection.transaction():
             self.connection.execute(
-                "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"partitions {self.table}"]
+                "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
+                [f"partitions {self.table}"],
             )
             there = {
                 name for (name,) in self.connection.execute(
@@ -69,114 +67,30 @@ class Partitions:
                     )
                 )
                 self.connection.execute(
-                    sql.SQL("alter table {} attach partition {} for values from ({}) to ({})").format(
-                        identifier(self.table), identifier(name),
-                        sql.Literal(day), sql.Literal(day + ONE_DAY),
+                    sql.SQL(
+                        "alter table {} attach partition {} for values from ({}) to ({})"
+                    ).format(
+                        identifier(self.table),
+                        identifier(name),
+                        sql.Literal(day),
+                        sql.Literal(day + ONE_DAY),
                     )
                 )
         self._known.update(missing)
 
 
 # ------------------------------------------------------------------------------ COPY
-# Binary COPY: the server would spend more time on reading timestamps as text than on storing
-# rows. A field is its length (4 bytes, big-endian, -1 for null) and its bytes.
-NULL = b"\xff\xff\xff\xff"
-COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-COPY_TRAILER = b"\xff\xff"
-EPOCH_MICROSECONDS = 946_684_800_000_000  # 2000-01-01, where PostgreSQL counts from
-EPOCH_DAYS = 10_957
-# numeric as three base-10,000 digits: below 10⁸ seconds, in 1/1000 s.
-NUMERIC = [("digits", ">i2"), ("weight", ">i2"), ("sign", ">i2"), ("scale", ">i2"),
-           ("high", ">i2"), ("low", ">i2"), ("fraction", ">i2")]  # fmt: skip
-
-
 def encode(rows: pl.DataFrame, record: Record, source: str, unit_id: int) -> tuple[str, bytes]:
     """(COPY statement, COPY bytes) of `rows`. Columns without any value are left to the server."""
-    names = [n for n in contract.staged_columns(record) if rows[n].null_count() < rows.height]
-    start = struct.pack(">hi", len(names) + 2, len(source.encode())) + source.encode()
-    start += struct.pack(">iq", 8, unit_id)
-    pieces: list[object] = [pa.scalar(start, pa.large_binary())]
-    for name in names:
-        pieces += _field(rows[name], record.by_name.get(name))
-    joined = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary()))
-    body = joined.buffers()[2]
-    columns = sql.SQL(", ").join(map(sql.Identifier, ("source", "unit_id", *names)))
-    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
-        identifier(record.table), columns
+    columns, data = binary.encode(
+        rows.select(contract.staged_columns(record)),
+        record.by_name,
+        {"source": source.encode(), "unit_id": struct.pack(">q", unit_id)},
     )
-    return statement.as_string(None), b"".join((COPY_HEADER, body, COPY_TRAILER))
-
-
-def _field(values: pl.Series, item: Field | None) -> list[pa.Array]:
-    """Arrays of bytes that, joined row by row, are the field in COPY's binary form."""
-    if values.name == "data_issues":
-        return [_text_arrays(values)]
-    if values.dtype == pl.String:
-        lengths = values.str.len_bytes().cast(pl.Int32).fill_null(-1)
-        content = values.fill_null("").to_arrow().cast(pa.large_binary())
-        return [_fixed(lengths.to_numpy().astype(">i4")), content]
-    if values.dtype == pl.Binary:  # uuids
-        packed = values.fill_null(bytes(16)).to_arrow().cast(pa.large_binary())
-        body = np.frombuffer(packed.buffers()[2], "V16")
-    elif values.dtype == pl.Date:
-        body = (values.cast(pl.Int32).fill_null(0).to_numpy() - EPOCH_DAYS).astype(">i4")
-    elif item is not None and item.kind == "instant":
-        body = (values.fill_null(0).to_numpy() - EPOCH_MICROSECONDS).astype(">i8")
-    elif item is not None and item.kind == "seconds":
-        body = _numeric(values.fill_null(0).to_numpy())
-    else:
-        width = {pl.Int16: ">i2", pl.Int32: ">i4", pl.Int64: ">i8"}[values.dtype.base_type()]
-        body = values.fill_null(0).to_numpy().astype(width)
-    field = np.empty(len(body), [("length", ">i4"), ("body", body.dtype)])
-    field["length"], field["body"] = body.dtype.itemsize, body
-    fixed = _fixed(field)
-    if values.null_count():
-        fixed = pc.if_else(values.is_null().to_arrow(), pa.scalar(NULL, pa.large_binary()), fixed)
-    return [fixed]
-
-
-def _text_arrays(values: pl.Series) -> pa.Array:
-    """text[] fields of comma-separated texts. Few distinct values: encoded one by one."""
-    coded = values.fill_null("").to_arrow().dictionary_encode()
-    fields = []
-    for text in coded.dictionary.to_pylist():
-        items = text.encode().split(b",")
-        body = struct.pack(">iiiii", 1, 0, 25, len(items), 1)  # 25 is text's oid
-        body += b"".join(struct.pack(">i", len(item)) + item for item in items)
-        fields.append(struct.pack(">i", len(body)) + body if text else NULL)
-    return pa.array(fields, pa.large_binary()).take(coded.indices)
-
-
-def _fixed(values: np.ndarray) -> pa.Array:
-    """Items of equal size as an Arrow array of bytes."""
-    size = values.dtype.itemsize
-    data = np.ascontiguousarray(values)
-    offsets = np.arange(0, (len(values) + 1) * size, size, dtype=np.int64)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data.view(np.uint8))]
-    return pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
-
-
-def _numeric(seconds: np.ndarray) -> np.ndarray:
-    whole = seconds.astype(np.int64)
-    if (whole == seconds).all() and whole.max(initial=0) < len(_whole_numbers()):
-        return _whole_numbers()[whole]
-    thousandths = np.rint(seconds * 1000).astype(np.int64)
-    whole, fraction = np.divmod(thousandths, 1000)
-    result = np.zeros(len(seconds), NUMERIC)
-    result["digits"], result["weight"] = 3, 1
-    result["scale"] = np.where(fraction == 0, 0, 3)
-    result["high"], result["low"] = np.divmod(whole, 10_000)
-    result["fraction"] = fraction * 10
-    return result
-
-
-@lru_cache(maxsize=1)
-def _whole_numbers() -> np.ndarray:
-    """The numbers that nearly all durations are, ready to be looked up."""
-    result = np.zeros(20_000, NUMERIC)
-    result["digits"], result["weight"] = 3, 1
-    result["high"], result["low"] = np.divmod(np.arange(len(result)), 10_000)
-    return result
+    statement = sql.SQL("copy {} ({}) from stdin (format binary)").format(
+        identifier(record.table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    return statement.as_string(None), data
 
 
 def copy(connection: psycopg.Connection, statement: str, data: bytes) -> None:
@@ -194,10 +108,13 @@ def quarantine(
     """Keep what could not be read: masked for people, whole and encrypted for a replay."""
     if not rejected:
         return
-    with connection.cursor() as cursor, cursor.copy(
-        "copy ops.quarantine (unit_id, line_number, reason_code, reason, column_name, preview, "
-        "content) from stdin (format binary)"
-    ) as stream:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(
+            "copy ops.quarantine (unit_id, line_number, reason_code, reason, column_name, preview, "
+            "content) from stdin (format binary)"
+        ) as stream,
+    ):
         stream.set_types(["int8", "int8", "text", "text", "text", "text", "bytea"])
         for row in rejected:
             stream.write_row(
@@ -223,14 +140,15 @@ def save_callers(connection: psycopg.Connection, callers: Callers) -> None:
     if not callers.found:
         return
     connection.execute(
-        "create temporary table landed_callers (token uuid, kind text, content bytea) on commit drop"
+        "create temporary table landed_callers (token uuid, kind text, content bytea) "
+        "on commit drop"
     )
-    data = bytearray(COPY_HEADER)
+    data = bytearray(binary.HEADER)
     for token, kind, content in callers.found:
         data += struct.pack(">hi", 3, 16) + token
         data += struct.pack(">i", len(kind)) + kind.encode()
         data += struct.pack(">i", len(content)) + content
-    copy(connection, "copy landed_callers from stdin (format binary)", bytes(data + COPY_TRAILER))
+    copy(connection, "copy landed_callers from stdin (format binary)", bytes(data + binary.TRAILER))
     connection.execute(
         "insert into pii.callers (caller_token, key_version, kind, content) "
         "select token, %s, kind, content from landed_callers order by token "
@@ -238,9 +156,7 @@ def save_callers(connection: psycopg.Connection, callers: Callers) -> None:
     )  # fmt: skip
 
 
-def save_members(
-    connection: psycopg.Connection, source: str, members: dict[str, set[str]]
-) -> None:
+def save_members(connection: psycopg.Connection, source: str, members: dict[str, set[str]]) -> None:
     """Add codes that were seen for the first time."""
     pairs = sorted((kind, code) for kind, codes in members.items() for code in codes)
     connection.execute(
@@ -272,7 +188,7 @@ def settle(
     `older_days`: days (near the unit's) on which the source had rows before. What neither a
     repeated row nor an older day calls for is not run, and only the named days are read.
     """
-    names = {
+    names: dict[str, sql.Composable] = {
         "table": identifier(record.table), "day": sql.Identifier(record.day),
         "key": sql.SQL(", ").join(map(sql.Identifier, record.key)),
         "name": sql.Identifier(record.key[0]),
@@ -280,12 +196,12 @@ def settle(
     same_key = sql.SQL(" and ").join(
         sql.SQL("o.{0} = n.{0}").format(sql.Identifier(column)) for column in record.key
     )
+    if record.partitioned:  # another call may have the same id at another time
+        same_key += sql.SQL(" and o.{0} between n.{0} - 1 and n.{0} + 1").format(names["day"])
     values = {"source": source, "unit": unit_id, "days": sorted(days), "older": sorted(older_days)}
 
     def run(statement: str) -> psycopg.Cursor:
-        return connection.execute(
-            sql.SQL(statement).format(**names, same_key=same_key), values
-        )
+        return connection.execute(sql.SQL(statement).format(**names, same_key=same_key), values)
 
     # A unit's rows have no statistics yet: a nested loop would be chosen by mistake.
     connection.execute("set local enable_nestloop = off")
@@ -299,25 +215,25 @@ def settle(
             "where unit_id = %(unit)s and {day} = any(%(days)s)) as c where copy_number > 1)"
         ).rowcount
     if has_same_keys:
-        ranked = (
+        names["ranked"] = sql.SQL(
             "(select line_number, row_number() over (partition by {key} order by line_number) "
             "as version, count(*) over (partition by {key}) as versions from {table} "
             "where unit_id = %(unit)s and {day} = any(%(days)s)) as r "
             "where n.unit_id = %(unit)s and n.{day} = any(%(days)s) "
-            "and n.line_number = r.line_number and "
-        )
+            "and n.line_number = r.line_number"
+        ).format(**names)
         if record is contract.LEGS:
             # Two different rows of one file under one key are two calls: nothing says that the
             # second is a correction of the first, and a lost call cannot be found again.
             repeated = run(
                 "update {table} as n set {name} = n.{name} || '~' || r.version, "
-                "data_issues = n.data_issues || array['repeated_key'] from " + ranked
-                + "r.version > 1"
+                "data_issues = n.data_issues || array['repeated_key'] from {ranked} "
+                "and r.version > 1"
             ).rowcount
         else:
             repeated = run(
-                "update {table} as n set superseded_by = %(unit)s from " + ranked
-                + "r.version < r.versions"
+                "update {table} as n set superseded_by = %(unit)s from {ranked} "
+                "and r.version < r.versions"
             ).rowcount
     if older_days:
         duplicates += run(
@@ -325,21 +241,17 @@ def settle(
             "and exists (select from {table} as o where o.source = %(source)s "
             "and o.unit_id <> %(unit)s and o.{day} = any(%(older)s) and o.row_hash = n.row_hash)"
         ).rowcount
-        nearby = (
-            "and o.{day} between n.{day} - 1 and n.{day} + 1 " if record.partitioned else ""
-        )
         old_days = run(
             "update {table} as o set superseded_by = %(unit)s from {table} as n "
             "where n.unit_id = %(unit)s and n.{day} = any(%(days)s) and o.source = %(source)s "
             "and o.unit_id <> %(unit)s and o.{day} = any(%(older)s) and o.superseded_by is null "
-            "and n.superseded_by is null and {same_key} " + nearby + "returning o.{day}"
+            "and n.superseded_by is null and {same_key} returning o.{day}"
         ).fetchall()
         superseded = len(old_days)
         changed |= {day for (day,) in old_days}
     if duplicates:
         left = run(
-            "select distinct {day} from {table} "
-            "where unit_id = %(unit)s and {day} = any(%(days)s)"
+            "select distinct {day} from {table} where unit_id = %(unit)s and {day} = any(%(days)s)"
         )
         changed = (changed - days) | {day for (day,) in left}
     return Settlement(duplicates, repeated, superseded, changed)

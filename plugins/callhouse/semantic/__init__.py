@@ -163,13 +163,13 @@ def catalogue(manifest: dict[str, Any]) -> Catalogue:
     for node in manifest["nodes"].values():
         if node["resource_type"] != "model" or not node["config"].get("meta", {}).get("published"):
             continue
-        columns = tuple(_column(c) for c in node["columns"].values())
-        names = {c.name for c in columns}
+        readable = tuple(_column(c) for c in node["columns"].values())
+        names = {c.name for c in readable}
         datasets.append(
             Dataset(
                 name=node["name"],
                 description=(node["description"] or "").strip(),
-                columns=columns,
+                columns=readable,
                 # An aggregate carries sums under the names of the row facts, so what adds up
                 # on the facts adds up there; percentiles and extremes stay with the rows.
                 metrics=tuple(

@@ -83,16 +83,16 @@ def compose(
     if question.end:
         conditions.append(sql.SQL("business_day < {}").format(sql.Literal(question.end)))
     for name, value in question.where:
-        dimension = sql.SQL(dataset.dimension(name))  # type: ignore[arg-type]
+        dimension = sql.SQL(dataset.dimension(name))
         conditions.append(sql.SQL("{} = {}").format(dimension, sql.Literal(value)))
     statement = sql.SQL("select {} from bi.{}").format(
-        sql.SQL(", ").join(sql.SQL(s) for s in selected),  # type: ignore[arg-type]
+        sql.SQL(", ").join(sql.SQL(s) for s in selected),
         sql.Identifier(dataset.name),
     )
     if conditions:
         statement += sql.SQL(" where ") + sql.SQL(" and ").join(conditions)
     if by:
-        places = sql.SQL(", ").join(sql.SQL(str(n + 1)) for n in range(len(by)))  # type: ignore[arg-type]
+        places = sql.SQL(", ").join(sql.SQL(str(n + 1)) for n in range(len(by)))
         statement += sql.SQL(" group by {}").format(places)
     return statement
 

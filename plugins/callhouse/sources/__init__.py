@@ -1,0 +1,1 @@
+"""Where call records come from: the intake contract, and one folder per vendor."""

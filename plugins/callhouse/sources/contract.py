@@ -63,6 +63,7 @@ LEG_DURATIONS = {
     "wait_seconds": ("queue_entered_at", "queue_left_at"),
     "talk_seconds": ("answered_at", "released_at"),
 }
+LONGEST_SECONDS = 10.0**8  # three years; beyond it a duration is no duration
 SERVICE = ("talk_seconds", "hold_seconds", "acw_seconds")
 
 LEGS = Record(
@@ -134,7 +135,7 @@ def staged_columns(record: Record) -> tuple[str, ...]:
     return ("line_number", "row_hash", *names, *extras)
 
 
-class Refusal(CallhouseError):
+class RefusedError(CallhouseError):
     """The file as a whole cannot be landed; the message names file, line and fix."""
 
 

@@ -64,7 +64,7 @@ def register(connection: psycopg.Connection, *wanted: Feed) -> None:
     """Create the staging tables and enter the feeds into ops.sources. Safe to repeat."""
     with connection.transaction():
         # Two first landings at once would both create the tables.
-        connection.execute("select pg_advisory_xact_lock(hashtextextended('callhouse.register', 0))")
+        connection.execute("select pg_advisory_xact_lock(hashtextextended('register', 0))")
         known = connection.execute("select to_regclass('staging.delimited_queues')").fetchone()
         if known is None or known[0] is None:
             connection.execute(TABLES.read_bytes())
@@ -76,6 +76,10 @@ def register(connection: psycopg.Connection, *wanted: Feed) -> None:
                 "label = excluded.label, time_zone = excluded.time_zone "
                 "where (sources.vendor, sources.label, sources.time_zone) "
                 "is distinct from (excluded.vendor, excluded.label, excluded.time_zone)",
-                {"source": item.name, "vendor": item.vendor, "label": item.label,
-                 "zone": item.time_zone},
+                {
+                    "source": item.name,
+                    "vendor": item.vendor,
+                    "label": item.label,
+                    "zone": item.time_zone,
+                },
             )

@@ -73,7 +73,9 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
     changes: list[str] = []
     with connection.transaction():
         connection.execute("set local role callhouse_owner")
-        known = dict(connection.execute("select relation, contract from ops.marts").fetchall())
+        known: dict[str, str] = dict(
+            connection.execute("select relation, contract from ops.marts").fetchall()
+        )
         for mart in marts:
             if known.get(mart.name) == mart.contract:
                 continue
@@ -117,7 +119,7 @@ def _create(connection: psycopg.Connection, mart: Mart) -> None:
 
 
 def _add_columns(connection: psycopg.Connection, mart: Mart) -> list[str]:
-    existing = dict(
+    existing: dict[str, str] = dict(
         connection.execute(
             "select attname, format_type(atttypid, atttypmod) from pg_attribute "
             "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",
@@ -163,7 +165,7 @@ def _protect(connection: psycopg.Connection, mart: Mart) -> None:
         "create policy pipeline on {} to callhouse_owner using (true) with check (true)",
         "drop policy if exists reader on {}",
     ):
-        connection.execute(sql.SQL(statement).format(table))  # type: ignore[arg-type]
+        connection.execute(sql.SQL(statement).format(table))
     condition = "true"
     if mart.is_scoped:
         # Sub-selects are evaluated once per statement; a call per row would cost 250 times that.
@@ -177,7 +179,7 @@ def _protect(connection: psycopg.Connection, mart: Mart) -> None:
     connection.execute(
         sql.SQL("create policy reader on {} for select to callhouse_reader using ({})").format(
             table,
-            sql.SQL(condition),  # type: ignore[arg-type]
+            sql.SQL(condition),
         )
     )
     connection.execute(sql.SQL("grant select on {} to callhouse_reader").format(table))

@@ -9,7 +9,6 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import Query
 
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
@@ -39,10 +38,11 @@ def connect(
 
 
 def one(
-    connection: psycopg.Connection, statement: Query, parameters: Sequence[Any] = ()
+    connection: psycopg.Connection, statement: str | sql.Composed, parameters: Sequence[Any] = ()
 ) -> tuple[Any, ...]:
     """The one row that `statement` must give."""
-    row = connection.execute(statement, parameters).fetchone()
+    query = statement.encode() if isinstance(statement, str) else statement
+    row = connection.execute(query, parameters).fetchone()
     if row is None:
         raise LookupError(f"no row for {statement!r}")
     return tuple(row)

@@ -1,0 +1,1 @@
+"""Delimited text files, read by a mapping that needs no Python."""

@@ -117,12 +117,12 @@ class Feed:
     file: Path
 
     def mapping_for(self, name: str) -> RecordMapping:
-        """The record whose file pattern takes `name`; Refusal where none does."""
+        """The record whose file pattern takes `name`; RefusedError where none does."""
         for mapping in self.records:
             if mapping.takes(name):
                 return mapping
         patterns = ", ".join(p for mapping in self.records for p in mapping.files)
-        raise contract.Refusal(
+        raise contract.RefusedError(
             f"{name}: no record of feed {self.name} takes a file of this name ({patterns}): "
             f"rename the file, or add a pattern under 'files' in {self.file.name}"
         )
@@ -171,7 +171,8 @@ class _Node:
         if not isinstance(value, str):
             raise self.error(key, "must be one value, not a list or block")
         if choices and value not in choices:
-            raise self.error(key, f"'{value}' is not one of {', '.join(choices)}{_near(value, choices)}")
+            listed = ", ".join(choices) + _near(value, choices)
+            raise self.error(key, f"'{value}' is not one of {listed}")
         return value
 
     def number(self, key: str, default: str) -> float:
@@ -219,9 +220,8 @@ class _Node:
         known = [*self.used, *allowed]
         for key in self.value:
             if key not in known:
-                raise self.error(
-                    key, f"unknown key{_near(key, known)}; known here: {', '.join(sorted(set(known)))}"
-                )
+                listed = ", ".join(sorted(set(known)))
+                raise self.error(key, f"unknown key{_near(key, known)}; known here: {listed}")
 
 
 def _near(word: str, choices: Any) -> str:
@@ -234,13 +234,16 @@ def load(file: Path) -> Feed:
     try:
         document = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CallhouseError(f"{file.name} is no valid YAML: {' '.join(str(error).split())}") from None
+        problem = " ".join(str(error).split())
+        raise CallhouseError(f"{file.name} is no valid YAML: {problem}") from None
     node = _Node(file, "", document)
     name = node.text("feed")
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
         raise node.error("feed", f"'{name}': use lower-case letters, digits and _, a letter first")
     if name != file.stem:
-        raise node.error("feed", f"'{name}' must be the file's name: rename the file to {name}.yaml")
+        raise node.error(
+            "feed", f"'{name}' must be the file's name: rename the file to {name}.yaml"
+        )
     zone = node.text("time_zone")
     try:
         zoneinfo.ZoneInfo(zone)
@@ -250,8 +253,12 @@ def load(file: Path) -> Feed:
     if not records:
         raise node.error("records", "needs at least one entry")
     feed = Feed(
-        name, node.text("vendor", "delimited", ("delimited",)), node.text("label"), zone,
-        records, file,
+        name,
+        node.text("vendor", "delimited", ("delimited",)),
+        node.text("label"),
+        zone,
+        records,
+        file,
     )
     node.finish()
     return feed
@@ -274,6 +281,7 @@ def _record(node: _Node) -> RecordMapping:
         raise node.error("names", f"header: {header} needs the column names, in order")
     if len(set(names)) < len(names):
         raise node.error("names", "a column name is there twice")
+    quote = node.text("quote", '"', ('"', "'", "none"))
     plausible = node.block("plausible_days", {})
     columns_node = node.block("columns", {})
     clock = _clock(node.block("clock"), record) if node.has("clock") else None
@@ -284,7 +292,7 @@ def _record(node: _Node) -> RecordMapping:
         encoding=encoding,
         header={"true": "yes", "false": "no"}.get(header, header),
         names=names,
-        quote=None if node.text("quote", '"', ('"', "'", "none")) == "none" else node.text("quote", '"'),
+        quote=None if quote == "none" else quote,
         plausible_from=plausible.date("from") or DEFAULT_PLAUSIBLE_FROM,
         plausible_to=plausible.date("to"),
         columns=tuple(_column(columns_node, name, record) for name in columns_node.value),
@@ -308,7 +316,8 @@ def _check(node: _Node, mapping: RecordMapping) -> None:
             raise node.error("columns", f"field '{item.name}' is required: map it")
     for column in mapping.columns:
         if column.copy and column.copy not in fields:
-            raise node.error(f"columns.{column.field.name}", f"copies '{column.copy}', which is not mapped")
+            key = f"columns.{column.field.name}"
+            raise node.error(key, f"copies '{column.copy}', which is not mapped")
     if mapping.header == "no" or (mapping.header == "optional" and mapping.names):
         for name in mapping.needed:
             if name not in mapping.names:
@@ -319,7 +328,8 @@ def _field(node: _Node, name: str, record: Record) -> Field:
     known = record.by_name
     if name not in known:
         raise node.error(
-            name, f"{record.name} have no such field{_near(name, known)}; fields: {', '.join(known)}"
+            name,
+            f"{record.name} have no such field{_near(name, known)}; fields: {', '.join(known)}",
         )
     return known[name]
 
@@ -362,11 +372,13 @@ def _kind_options(node: _Node, item: Field) -> dict[str, Any]:
             if item.codes and meaning not in item.codes:
                 raise node.error(
                     f"codes.{code}",
-                    f"'{meaning}' is not one of {', '.join(item.codes)}{_near(meaning, item.codes)}",
+                    f"'{meaning}' is not one of {', '.join(item.codes)}"
+                    + _near(meaning, item.codes),
                 )
         options["codes"] = codes or tuple((code, code) for code in item.codes)
     elif item.kind in ("instant", "day"):
-        options["format"] = node.text("format", "%Y-%m-%d" if item.kind == "day" else "%Y-%m-%d %H:%M:%S")
+        usual = "%Y-%m-%d" if item.kind == "day" else "%Y-%m-%d %H:%M:%S"
+        options["format"] = node.text("format", usual)
     elif item.kind == "seconds":
         options["unit"] = node.text("unit", "s", ("s", "ms", "hms"))
         options["decimal"] = node.text("decimal", ".", (".", ","))
@@ -392,7 +404,8 @@ def _kind_options(node: _Node, item: Field) -> dict[str, Any]:
 def _clock(node: _Node, record: Record) -> Clock:
     date = node.block("date")
     date_column = Column(
-        Field("date", "day", required=True), (date.text("column"),),
+        Field("date", "day", required=True),
+        (date.text("column"),),
         format=date.text("format", "%Y-%m-%d"),
     )
     date.finish()
@@ -401,14 +414,14 @@ def _clock(node: _Node, record: Record) -> Clock:
         item = _field(step, step.text("field"), record)
         if item.kind != "instant":
             raise step.error("field", f"'{item.name}' is no instant")
-        times.append(
-            Column(item, (step.text("column"),), missing=("", *step.texts("missing", ())))
-        )
+        times.append(Column(item, (step.text("column"),), missing=("", *step.texts("missing", ()))))
         step.finish()
     if not times or times[0].field.name != "arrived_at":
         raise node.error("times", "must begin with arrived_at, and go on in the order of the call")
     clock = Clock(
-        date_column, node.text("format", "%H:%M:%S"), tuple(times),
+        date_column,
+        node.text("format", "%H:%M:%S"),
+        tuple(times),
         int(node.number("disorder_seconds", "3600")),
     )
     node.finish()

@@ -13,13 +13,14 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import polars as pl
 
-from callhouse.sources.contract import Refusal, Rejected
+from callhouse.sources.contract import RefusedError, Rejected
 from callhouse.sources.delimited.mapping import DELIMITERS, RecordMapping
 
 try:
@@ -83,7 +84,7 @@ class DelimitedFile:
         for magic, kind in MAGIC.items():
             if start.startswith(magic):
                 self._handle.close()
-                raise Refusal(f"{self.name} is {kind}: send text, plain or as .gz")
+                raise RefusedError(f"{self.name} is {kind}: send text, plain or as .gz")
 
     def __enter__(self) -> DelimitedFile:
         return self
@@ -95,9 +96,9 @@ class DelimitedFile:
     def _chunks(self) -> Iterator[bytes]:
         """The file's uncompressed bytes, as UTF-8 where the encoding is not a superset of ASCII."""
         self._handle.seek(0)
-        stream: IO[bytes] = (
-            gzip.GzipFile(fileobj=self._handle) if self.is_gzip else self._handle  # type: ignore[assignment]
-        )
+        stream: IO[bytes] | gzip.GzipFile = self._handle
+        if self.is_gzip:
+            stream = gzip.GzipFile(fileobj=self._handle)
         wide = self.mapping.encoding.startswith(("utf-16", "utf-32"))
         decoder = codecs.getincrementaldecoder(self.mapping.encoding)() if wide else None
         first = True
@@ -113,19 +114,19 @@ class DelimitedFile:
             if decoder and (rest := decoder.decode(b"", final=True)):
                 yield rest.encode()
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise Refusal(
+            raise RefusedError(
                 f"{self.name} is cut off or damaged ({error}): get the file again; "
                 "nothing of it was landed"
             ) from None
         except UnicodeDecodeError as error:
-            raise Refusal(
+            raise RefusedError(
                 f"{self.name} is not {self.mapping.encoding} (byte {error.start} of a block): "
                 f"set 'encoding' in {self.feed_file}, or get the file again"
             ) from None
 
     def _refuse_utf16(self, chunk: bytes) -> None:
         if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise Refusal(
+            raise RefusedError(
                 f"{self.name} line 1 is UTF-16, but {self.feed_file} says "
                 f"{self.mapping.encoding}: set 'encoding: utf-16'"
             )
@@ -147,7 +148,7 @@ class DelimitedFile:
             rest.append(chunk[end:])
             held += len(chunk) - end
             if held > LONGEST_LINE:
-                raise Refusal(
+                raise RefusedError(
                     f"{self.name} has {LONGEST_LINE >> 20} MiB without a line end: "
                     "this is no delimited text; check what the export wrote"
                 )
@@ -171,15 +172,16 @@ class DelimitedFile:
                 foreign += valid_utf8
             lines += block.count(b"\n") + (not block.endswith(b"\n"))
         if not size:
-            raise Refusal(f"{self.name} is empty: get the file again, or remove it")
+            raise RefusedError(f"{self.name} is empty: get the file again, or remove it")
         is_share = unreadable > 1 and unreadable > WRONG_ENCODING_SHARE * lines
         if is_share or first_bad == 1 or unreadable == lines:
-            raise Refusal(
+            raise RefusedError(
                 f"{self.name} line {first_bad} is not {self.mapping.encoding} ({unreadable} of "
-                f"{lines} lines are not){self._guess(first_bad)}: set 'encoding' in {self.feed_file}"
+                f"{lines} lines are not){self._guess(first_bad)}: set 'encoding' in "
+                f"{self.feed_file}"
             )
         if foreign >= 12 and not unreadable and self.mapping.encoding != "utf-8":
-            raise Refusal(
+            raise RefusedError(
                 f"{self.name} is UTF-8, but {self.feed_file} says {self.mapping.encoding}: "
                 "set 'encoding: utf-8'"
             )
@@ -201,7 +203,8 @@ class DelimitedFile:
         try:
             block.decode(self._encoding)
         except UnicodeDecodeError:
-            return [i for i, line in enumerate(block.split(b"\n")) if not self._decodes(line)], foreign
+            lines = enumerate(block.split(b"\n"))
+            return [number for number, line in lines if not self._decodes(line)], foreign
         return [], foreign
 
     @property
@@ -242,7 +245,7 @@ class DelimitedFile:
             if line.strip() and len(sample) < SAMPLE_LINES:
                 sample.append(line.rstrip(b"\r"))
         if not sample:
-            raise Refusal(f"{self.name} holds only blank lines: get the file again")
+            raise RefusedError(f"{self.name} holds only blank lines: get the file again")
         first = [cell.strip() for cell in self._cells(sample[0])]
         if self.mapping.header == "no":
             return self._headerless(sample)
@@ -255,13 +258,13 @@ class DelimitedFile:
             first.pop()
         if lacking := [name for name in self.mapping.needed if name not in first]:
             missing = ", ".join(f"'{name}'" for name in lacking)
-            raise Refusal(
+            raise RefusedError(
                 f"{self.name} line 1 has no column {missing} (it has {_listed(first)}): "
                 f"correct the export, or the column names in {self.feed_file}"
             )
         for name in self.mapping.needed:
             if first.count(name) > 1:
-                raise Refusal(
+                raise RefusedError(
                     f"{self.name} line 1 has column '{name}' twice: correct the export"
                 )
         known_names = self.mapping.names or tuple(self.mapping.needed)
@@ -277,7 +280,7 @@ class DelimitedFile:
         widths = [len(self._cells(line)) for line in sample]
         usual = max(set(widths), key=widths.count)
         if usual < len(names):
-            raise Refusal(
+            raise RefusedError(
                 f"{self.name}: its lines have {usual} columns, but {self.feed_file} names "
                 f"{len(names)}: correct 'names', or get the file again"
             )
@@ -293,12 +296,13 @@ class DelimitedFile:
         counts = {mark: text.count(mark) for mark in DELIMITERS.values()}
         best = max(counts, key=lambda mark: counts[mark])
         hint = (
-            f"it looks separated by {words[best]}: set 'delimiter: {words[best]}' in {self.feed_file}"
+            f"it looks separated by {words[best]}: set 'delimiter: {words[best]}' in "
+            f"{self.feed_file}"
             if counts[best]
             else f"get the file again, or correct 'delimiter' in {self.feed_file}"
         )
         wanted = words.get(self.mapping.delimiter, self.mapping.delimiter)
-        raise Refusal(f"{self.name} line 1 has no delimiter {wanted}; {hint}")
+        raise RefusedError(f"{self.name} line 1 has no delimiter {wanted}; {hint}")
 
     def _cells(self, line: bytes) -> list[str]:
         text = line.decode(self._encoding, "replace")
@@ -331,7 +335,8 @@ class DelimitedFile:
                 lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
             parser = _BlockParser(self, header, lines, line_number)
             rows, used = parser.parse(
-                is_first=is_first, is_last=is_last,
+                is_first=is_first,
+                is_last=is_last,
                 is_cut=is_last and not block.endswith(b"\n"),
                 position=done / size_bytes if size_bytes else 1.0,
             )
@@ -388,9 +393,8 @@ class _BlockParser:
             return False
         wanted, delimiter = self.header.width - 1, self.delimiter
         self.is_padded = not joined.isascii() or self._has_padding(joined)
-        return all(line.count(delimiter) == wanted for line in self.lines) and (
-            wanted > 0 or all(self.lines)
-        )
+        counts = set(map(bytes.count, self.lines, repeat(delimiter)))
+        return counts <= {wanted} and (wanted > 0 or all(self.lines))
 
     def _has_padding(self, joined: bytes) -> bool:
         """Whether some cell may begin or end with a blank."""
@@ -411,7 +415,7 @@ class _BlockParser:
         )
 
     def _sort_out(self, *, is_last: bool, is_cut: bool) -> tuple[int, int, int]:
-        """Line by line. Returns lines used (a quoted row may need the next block), blanks, headers."""
+        """Line by line. Returns lines used (a quoted row may need more), blank lines, headers."""
         encoding, width = self.file._encoding, self.header.width
         blank = headers = index = 0
         while index < len(self.lines):
@@ -424,15 +428,18 @@ class _BlockParser:
                 headers += 1
                 continue
             if b"\0" in line:
-                self._reject(first, "nul_byte", "holds NUL bytes: check the export or its transport", line)
+                reason = "holds NUL bytes: check the export or its transport"
+                self._reject(first, "nul_byte", reason, line)
                 continue
             try:
                 text = line.decode(encoding)
             except UnicodeDecodeError as error:
                 self._reject(
-                    first, "encoding",
+                    first,
+                    "encoding",
                     f"byte {error.start + 1} is not {encoding}: correct the export, or 'encoding' "
-                    f"in {self.file.feed_file}", line,
+                    f"in {self.file.feed_file}",
+                    line,
                 )
                 continue
             cells: list[str] | None = None
@@ -448,11 +455,11 @@ class _BlockParser:
                 if not any(cell.strip() for cell in cells[width:]):
                     cells, found = cells[:width], width
             if found != width:
-                cut = " (the file ends within this line)" if is_cut and index == len(self.lines) else ""
+                reason = f"has {found} columns instead of {width}"
+                if is_cut and index == len(self.lines):
+                    reason += " (the file ends within this line)"
                 self._reject(
-                    first, "column_count",
-                    f"has {found} columns instead of {width}{cut}: correct the line and send it again",
-                    line,
+                    first, "column_count", reason + ": correct the line and send it again", line
                 )
                 continue
             if cells is not None:
@@ -502,8 +509,8 @@ class _BlockParser:
                 self.special.get(i) or text.decode().split(delimiter)
                 for i, text in enumerate(self.texts)
             ]
-            frame = pl.DataFrame(cells, {name: pl.String for name in names}, orient="row")
-        hashes = [md5(content).digest() for content in self.contents]
+            frame = pl.DataFrame(cells, dict.fromkeys(names, pl.String), orient="row")
+        hashes = [md5(content).digest() for content in self.contents]  # noqa: S324  # no secret
         return frame.with_columns(
             pl.Series("row_hash", hashes, dtype=pl.Binary),
             pl.Series("line_number", self.kept, dtype=pl.Int64) + self.start,
@@ -512,8 +519,12 @@ class _BlockParser:
     def _fast_frame(self, names: list[str]) -> pl.DataFrame | None:
         """All rows at once; None where the fast parser sees other rows than there are lines."""
         frame = pl.read_csv(
-            b"\n".join(self.texts) + b"\n", has_header=False, new_columns=names,
-            separator=self.file.mapping.delimiter, quote_char=None, infer_schema=False,
+            b"\n".join(self.texts) + b"\n",
+            has_header=False,
+            new_columns=names,
+            separator=self.file.mapping.delimiter,
+            quote_char=None,
+            infer_schema=False,
         )
         return frame if frame.shape == (len(self.texts), len(names)) else None
 

@@ -16,7 +16,7 @@ import polars as pl
 from callhouse.sources import contract
 from callhouse.sources.contract import Batch, Rejected
 from callhouse.sources.delimited import zones
-from callhouse.sources.delimited.mapping import Column, Condition, Feed, RecordMapping
+from callhouse.sources.delimited.mapping import Clock, Column, Condition, Feed, RecordMapping
 from callhouse.sources.delimited.reader import RawRows
 
 TOLERANCE_SECONDS = 2  # METRICS.md, ruling 1
@@ -36,7 +36,8 @@ class _Work:
 
     frame: pl.DataFrame
     is_padded: bool
-    problems: list[tuple[str, str, str | None, str]] = field(default_factory=list)  # flag, code, column, fix
+    # flag column, reason code, column of the file, rest of the sentence
+    problems: list[tuple[str, str, str | None, str]] = field(default_factory=list)
     issues: list[pl.Expr] = field(default_factory=list)
 
     def any(self, flag: pl.Expr) -> bool:
@@ -66,7 +67,7 @@ def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) ->
     work = _Work(raw.frame.select("line_number", "row_hash", *cells), raw.is_padded)
     _read_fields(work, mapping)
     if mapping.clock:
-        _read_clock(work, mapping)
+        _read_clock(work, mapping.clock)
     for column in mapping.columns:
         if column.copy:
             work.frame = work.frame.with_columns(pl.col(column.copy).alias(column.field.name))
@@ -80,9 +81,11 @@ def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) ->
         _refine(work, mapping)
     rows, rejected = _separate(work, mapping, raw, file_name)
     return Batch(
-        rows, raw.rejected + rejected,
+        rows,
+        raw.rejected + rejected,
         read=raw.frame.height + len(raw.rejected),
-        header_rows=raw.header_rows, position=raw.position,
+        header_rows=raw.header_rows,
+        position=raw.position,
     )
 
 
@@ -109,8 +112,10 @@ def _value(column: Column) -> pl.Expr:
     text, kind = pl.col(f"t:{column.field.name}"), column.field.kind
     if kind in ("text", "code") and column.codes:
         return text.replace_strict(
-            [code for code, _ in column.codes], [meaning for _, meaning in column.codes],
-            default=None, return_dtype=pl.String,
+            [code for code, _ in column.codes],
+            [meaning for _, meaning in column.codes],
+            default=None,
+            return_dtype=pl.String,
         )
     if kind == "integer":
         return text.cast(pl.Int32, strict=False)
@@ -128,21 +133,16 @@ def _value(column: Column) -> pl.Expr:
 def _seconds(text: pl.Expr, column: Column) -> pl.Expr:
     if column.unit == "hms":  # [hours:]minutes:seconds, hours beyond 24 included
         parts = text.str.split(":").list.eval(pl.element().cast(pl.Float64, strict=False))
+        first, second, third = (parts.list.get(i, null_on_oob=True) for i in range(3))
         count = parts.list.len()
-        value = (
-            pl.when(count == 3).then(
-                parts.list.get(0, null_on_oob=True) * 3600
-                + parts.list.get(1, null_on_oob=True) * 60 + parts.list.get(2, null_on_oob=True)
-            ).when(count == 2).then(
-                parts.list.get(0, null_on_oob=True) * 60 + parts.list.get(1, null_on_oob=True)
-            )
-        )  # fmt: skip
-        return value
-    if column.decimal == ",":
-        text = text.str.replace(",", ".", literal=True)
-    value = text.cast(pl.Float64, strict=False)
-    value = pl.when(value.is_finite()).then(value)
-    return value / 1000 if column.unit == "ms" else value
+        value = pl.when(count == 3).then(first * 3600 + second * 60 + third)
+        value = value.when(count == 2).then(first * 60 + second)
+    else:
+        if column.decimal == ",":
+            text = text.str.replace(",", ".", literal=True)
+        value = text.cast(pl.Float64, strict=False)
+        value = value / 1000 if column.unit == "ms" else value
+    return pl.when(value.abs() < contract.LONGEST_SECONDS).then(value)
 
 
 def _instant(text: pl.Expr, form: str) -> pl.Expr:
@@ -167,14 +167,12 @@ def _read_fields(work: _Work, mapping: RecordMapping) -> None:
     ).with_columns(_value(column).alias(column.field.name) for column in own)
 
 
-def _read_clock(work: _Work, mapping: RecordMapping) -> None:
+def _read_clock(work: _Work, clock: Clock) -> None:
     """Local instants from a date and times of day that happen one after the other.
 
     A time is the next one after its predecessor: earlier on the clock means past midnight. Only
     a step back of up to `disorder_seconds` is the clocks' disagreement and stays on its day.
     """
-    clock = mapping.clock
-    assert clock is not None
     texts = [
         _text(column, is_padded=work.is_padded).alias(f"t:{column.field.name}")
         for column in (clock.date, *clock.times)
@@ -202,7 +200,9 @@ def _read_clock(work: _Work, mapping: RecordMapping) -> None:
         )
         previous = pl.col(f"previous:{index}")
     work.problem(
-        pl.col("date:value").is_null(), "bad_date", clock.date.columns[0],
+        pl.col("date:value").is_null(),
+        "bad_date",
+        clock.date.columns[0],
         "is no date in the form " + (clock.date.format or ""),
     )
 
@@ -214,16 +214,20 @@ def _check_fields(work: _Work, mapping: RecordMapping) -> None:
         name, kind = column.field.name, column.field.kind
         source = column.columns[0] if column.columns else None
         text, value = pl.col(f"t:{name}"), pl.col(name)
-        nulls = work.frame.select(text.null_count().alias("t"), value.null_count().alias("v")).row(0)
+        nulls = work.frame.select(text.null_count().alias("t"), value.null_count().alias("v")).row(
+            0
+        )
         if column.field.required and nulls[0]:
-            work.problem(text.is_null(), "missing_value", source, "is empty, and every row needs it")
+            work.problem(text.is_null(), "missing_value", source, "is empty: every row needs it")
         if nulls[0] == nulls[1]:
             continue
         unread = text.is_not_null() & value.is_null()
         if kind in ("text", "code"):
             if column.unknown == "quarantine":
                 work.problem(
-                    unread, "unknown_code", source,
+                    unread,
+                    "unknown_code",
+                    source,
                     "is a code that the mapping does not know: add it under 'codes'",
                 )
             else:
@@ -235,11 +239,14 @@ def _check_fields(work: _Work, mapping: RecordMapping) -> None:
         elif column in clock_times and mapping.clock:
             known_date = pl.col("date:value").is_not_null()
             work.problem(
-                unread & known_date, "bad_time", source,
+                unread & known_date,
+                "bad_time",
+                source,
                 f"is no time in the form {mapping.clock.time_format}",
             )
         elif kind in ("instant", "day"):
-            work.problem(unread, "bad_date", source, f"is no date or time in the form {column.format}")
+            form = f"is no date or time in the form {column.format}"
+            work.problem(unread, "bad_date", source, form)
         else:
             work.problem(unread, "bad_number", source, "is no number")
 
@@ -265,9 +272,8 @@ def _to_utc(work: _Work, mapping: RecordMapping, zone: str) -> list[str]:
         pl.min_horizontal(pl.col(name).min() for name in names).alias("low"),
         pl.max_horizontal(pl.col(name).max() for name in names).alias("high"),
     ).row(0)
-    epoch = datetime.datetime(1970, 1, 1)
     limits = [max(0, min(value or 0, 4_102_444_800 * zones.MICRO)) for value in span]
-    parts = zones.pieces(zone, *(epoch + datetime.timedelta(microseconds=v) for v in limits))
+    parts = zones.pieces(zone, *(zones.EPOCH + datetime.timedelta(microseconds=v) for v in limits))
 
     arrived = pl.col("arrived_at")
     if "arrived_at" in absolute:  # the local day of an absolute instant
@@ -309,7 +315,9 @@ def _check_days(work: _Work, mapping: RecordMapping, name: str) -> None:
     high = mapping.plausible_to or datetime.datetime.now(datetime.UTC).date() + ahead
     day = pl.col(name)
     work.problem(
-        (day < low) | (day > high), "implausible_date", None,
+        (day < low) | (day > high),
+        "implausible_date",
+        None,
         f"the day is not between {low} and {high} ('plausible_days' in the mapping)",
     )
 
@@ -396,7 +404,8 @@ def _refine(work: _Work, mapping: RecordMapping) -> None:
         for name, text in rule.set:
             item = mapping.record.by_name[name]
             kind = {"seconds": pl.Float64(), "instant": pl.Int64()}.get(item.kind, pl.String())
-            new = pl.lit(None if text is None else float(text) if item.kind == "seconds" else text, kind)
+            value = float(text) if text is not None and item.kind == "seconds" else text
+            new = pl.lit(value, kind)
             old = pl.col(name) if name in work.frame.columns else pl.lit(None, kind)
             changes.append(pl.when(flag).then(new).otherwise(old).alias(name))
         work.frame = work.frame.with_columns(changes)
@@ -412,16 +421,14 @@ def _separate(
         flags = [name for name, *_ in work.problems]
         bad = frame.with_row_index("position").filter(pl.any_horizontal(flags))
         for row in bad.iter_rows(named=True):
-            flag, code, column, sentence = next(p for p in work.problems if row[p[0]])
+            _, code, column, sentence = next(p for p in work.problems if row[p[0]])
             number = row["line_number"]
             shown = ""
             if column:
                 text = row[f"c:{column}"]
                 shown = f"column '{column}' " + (f"'{masked(text)[:60]}' " if text else "")
             reason = f"{file_name} line {number}: {shown}{sentence}"
-            rejected.append(
-                Rejected(number, code, reason, column, raw.contents[row["position"]])
-            )
+            rejected.append(Rejected(number, code, reason, column, raw.contents[row["position"]]))
         frame = frame.filter(~pl.any_horizontal(flags))
     if work.issues:
         joined = pl.concat_str(work.issues, separator=",", ignore_nulls=True)

@@ -10,6 +10,7 @@ from functools import lru_cache
 import polars as pl
 
 MICRO = 1_000_000
+EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC).replace(tzinfo=None)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def _transitions(zone_name: str, year: int) -> tuple[tuple[int, int, int], ...]:
 def pieces(zone_name: str, first: datetime.datetime, last: datetime.datetime) -> list[Piece]:
     """The pieces that cover local times `first` to `last` (clamped to 1970–2100)."""
     years = range(max(first.year, 1970), min(last.year, 2100) + 1)
-    low, high = (int((t - datetime.datetime(1970, 1, 1)).total_seconds()) for t in (first, last))
+    low, high = (int((t - EPOCH).total_seconds()) for t in (first, last))
     changes = [
         change for year in years for change in _transitions(zone_name, year)
         if low - 2 * 86400 <= change[0] <= high + 2 * 86400
