@@ -23,6 +23,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from callhouse import settings as settings_module
+from callhouse.runner import postgres
 from callhouse.security import web_password
 from callhouse.settings import REPOSITORY, Settings
 
@@ -167,6 +168,9 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         yield settings
     finally:
         _callhouse(settings, "down")
+        # Where the home is closed to the server's account its data lies outside of it.
+        for directory in postgres.data_directories(settings):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -96,6 +97,25 @@ def test_calls(marts: psycopg.Connection, truth: Path) -> None:
             " coalesce(acw_seconds, 0)"
             # The nightly line test is a row, but no call: the truth does not know it.
             " from marts.fct_calls where source = 'sample_hotline' and calls = 1",
+        ),
+    )
+
+
+def test_a_damaged_business_type_is_unknown_and_no_other_is(
+    marts: psycopg.Connection, truth: Path
+) -> None:
+    dirt = json.loads((truth / "summary.json").read_text(encoding="utf-8"))["dirt"]
+    damaged = {d["call_id"] for d in dirt if d["kind"] == "unknown_business_type"}
+    assert damaged
+    same(
+        [
+            (call, "unknown" if call in damaged else business_type or "unknown")
+            for call, business_type in rows(truth / "calls.csv", ("call_id", "business_type"))
+        ],
+        asked(
+            marts,
+            "select call_id, business_type from marts.fct_calls"
+            " where source = 'sample_hotline' and calls = 1",
         ),
     )
 

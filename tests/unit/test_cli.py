@@ -12,20 +12,9 @@ from callhouse import cli, settings
 from callhouse.errors import CallhouseError
 
 CONTRACT = [
-    "up",
-    "down",
-    "status",
-    "doctor",
-    "land",
-    "transform",
-    "audit",
-    "metric",
-    "psql",
-    "simulate",
-    "render",
-    "access",
-    "bench",
-]
+    "up", "down", "status", "doctor", "land", "transform", "audit", "metric", "psql", "simulate",
+    "render", "access", "bench",
+]  # fmt: skip
 
 
 def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:

@@ -233,13 +233,14 @@ class _Unit:
             yield row_reader.convert(raw, self.mapping, self.feed, self.file.name)
 
     def _copy_all(self, batches: Iterator[Batch]) -> None:
-        """Parse one block while the server takes the one before."""
+        """Parse one block and encode another while the server takes a third."""
         with ExitStack() as stack:
             side = stack.enter_context(warehouse.connect(self.settings, autocommit=True))
             writer = stack.enter_context(ThreadPoolExecutor(1))
             partitions = store.Partitions(side, self.record.table)
             sending: Future[None] | None = None
-            for batch in batches:
+            reader = stack.enter_context(ThreadPoolExecutor(1))
+            for batch in _ahead(batches, reader):
                 rows = self._count(batch, side)
                 if self.record.partitioned:
                     partitions.ensure(self.tally.days)
@@ -326,6 +327,14 @@ class _Unit:
              self.unit_id],
         )  # fmt: skip
         return result
+
+
+def _ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator[Batch]:
+    """`batches`, the next one already in the making."""
+    coming: Future[Batch | None] = reader.submit(next, batches, None)
+    while batch := coming.result():
+        coming = reader.submit(next, batches, None)
+        yield batch
 
 
 def _repeats(parts: list[pl.Series]) -> bool:
