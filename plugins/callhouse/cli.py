@@ -117,9 +117,9 @@ def status(as_json: AsJson = False) -> None:
     settings = _settings()
     current = runner.status(settings)
     database = {c.name: c.healthy for c in current.components}.get("postgres", False)
-    data = state.data_state(settings) if database else None
+    data = state.data_state(settings) if database else {}
     if as_json:
-        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, "data": data})
+        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, **data})
     else:
         _print_table(
             ("component", "healthy", "detail"),
@@ -414,6 +414,20 @@ def access_list(as_json: AsJson = False) -> None:
         _print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         _print_table(columns, rows)
+
+
+@access.command("login")
+def access_login(
+    person: Annotated[str, typer.Argument(help="Someone of `access list`.")],
+) -> None:
+    """Print the address with which a person's own tools (psql, DBeaver, pandas) connect."""
+    from callhouse import security, warehouse
+
+    settings = _settings()
+    password = security.login_password(settings, security.check_person(person))
+    with warehouse.connect_as(settings, person, password):
+        host = f"{settings.database_host}:{settings.postgres_port}"
+    print(f"postgresql://{person}:{password}@{host}/callhouse")
 
 
 def main() -> None:

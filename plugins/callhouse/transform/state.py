@@ -9,7 +9,7 @@ from callhouse.settings import Settings
 
 
 def data_state(settings: Settings) -> dict[str, Any]:
-    """Sources with their newest day and landing, days by status, held days, refused files."""
+    """`freshness`: per source its newest day, landing and counts; `data_status`: days by status."""
     with warehouse.connect(settings) as connection:
         sources = connection.execute(
             "select s.source, s.time_zone, max(u.last_day), max(u.landed_at),"
@@ -30,26 +30,26 @@ def data_state(settings: Settings) -> dict[str, Any]:
     names = ("source", "time_zone", "newest_day", "landed_at", "read", "staged", "quarantined",
              "duplicates", "refused_files")  # fmt: skip
     return {
-        "as_of": newest[0] if newest else None,
-        "days": {status: days.get(status, 0) for status in ("complete", "provisional", "held")},
-        "held_days": {day.isoformat(): reason for day, reason in held},
-        "sources": [dict(zip(names, row, strict=True)) for row in sources],
+        "freshness": [dict(zip(names, row, strict=True)) for row in sources],
+        "data_status": {
+            "as_of": newest[0] if newest else None,
+            **{status: days.get(status, 0) for status in ("complete", "provisional", "held")},
+            "held_days": {day.isoformat(): reason for day, reason in held},
+        },
     }
 
 
 def sentences(data: dict[str, Any]) -> list[str]:
     """`data_state` for people."""
-    counts = data["days"]
-    as_of = data["as_of"].isoformat(timespec="seconds") if data["as_of"] else "nothing yet"
-    lines = [
-        f"data as of: {as_of}",
-        "days: " + ", ".join(f"{count} {status}" for status, count in counts.items()),
-    ]
-    lines += [f"held {day}: {reason}" for day, reason in data["held_days"].items()]
+    now = data["data_status"]
+    as_of = now["as_of"].isoformat(timespec="seconds") if now["as_of"] else "nothing yet"
+    counts = ", ".join(f"{now[status]} {status}" for status in ("complete", "provisional", "held"))
+    lines = [f"data as of: {as_of}", f"days: {counts}"]
+    lines += [f"held {day}: {reason}" for day, reason in now["held_days"].items()]
     lines += [
         f"{s['source']}: newest day {s['newest_day'] or '-'}, read {s['read']}, "
         f"staged {s['staged']}, quarantined {s['quarantined']}, duplicates {s['duplicates']}, "
         f"refused files {s['refused_files']}"
-        for s in data["sources"]
+        for s in data["freshness"]
     ]
     return lines
