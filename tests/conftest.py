@@ -35,9 +35,12 @@ def bank_data() -> Path:
     return SHARED_DATA
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a throwaway instance; its server is started by `cluster`."""
+    """Settings of a throwaway instance; its server is started by `cluster`.
+
+    Of one test module: what another one left would be in its numbers.
+    """
     home = tmp_path_factory.mktemp("home")
     environment = {
         "PATH": os.environ["PATH"],
@@ -48,7 +51,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return replace(loaded, postgres_host="127.0.0.1", postgres_external_port=free_port())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(settings: Settings) -> Iterator[postgres.Cluster]:
     """A running, empty server with the warehouse's roles and databases."""
     server = postgres.embedded_cluster(settings)

@@ -371,3 +371,15 @@ def test_columns_may_come_in_another_order(hotline: Callable[..., Any]) -> None:
     )
     staged, _, _ = hotline(content)
     assert (staged[0]["call_id"], staged[0]["talk_seconds"]) == ("c1", 60)
+
+
+def test_the_empty_one_of_joined_columns_is_named(tmp_path: Path) -> None:
+    lines = FIXTURE.read_text(encoding="utf-8").splitlines()
+    cells = lines[1].split("\t")
+    cells[1] = ""
+    path = tmp_path / "joined.txt"
+    path.write_text("\n".join([lines[0], "\t".join(cells), lines[2]]) + "\n", encoding="utf-8")
+    staged, rejected, _ = read(path, mapping.load(PACKAGED / "anonymous_bank.yaml"))
+    assert len(staged) == 1
+    assert [(r.code, r.column) for r in rejected] == [("missing_value", "call_id")]
+    assert "column 'call_id' is empty" in rejected[0].reason

@@ -218,6 +218,11 @@ def _check_fields(work: _Work, mapping: RecordMapping) -> None:
             0
         )
         if column.field.required and nulls[0]:
+            # Of joined columns the empty one is named.
+            for part in column.columns[1:]:
+                cell = pl.col(f"c:{part}").fill_null("").str.strip_chars()
+                empty = text.is_null() & cell.is_in(column.missing)
+                work.problem(empty, "missing_value", part, "is empty: every row needs it")
             work.problem(text.is_null(), "missing_value", source, "is empty: every row needs it")
         if nulls[0] == nulls[1]:
             continue
