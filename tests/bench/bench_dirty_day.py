@@ -31,9 +31,13 @@ def server_cpu(cluster: postgres.Cluster) -> float:
     """CPU seconds of the server and of every backend that has ended."""
     postmaster = int((cluster.data_directory / "postmaster.pid").read_text().splitlines()[0])
     server = psutil.Process(postmaster)
-    times = [server.cpu_times()] + [child.cpu_times() for child in server.children()]
-    reaped = times[0].children_user + times[0].children_system
-    return sum(t.user + t.system for t in times) + reaped
+    while True:
+        try:
+            times = [server.cpu_times()] + [child.cpu_times() for child in server.children()]
+        except psutil.NoSuchProcess:
+            continue  # a backend ended while they were listed: it is among the reaped now
+        reaped = times[0].children_user + times[0].children_system
+        return float(sum(t.user + t.system for t in times) + reaped)
 
 
 def measure(settings: Settings, cluster: postgres.Cluster, title: str) -> tuple[float, float]:
