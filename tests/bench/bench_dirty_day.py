@@ -68,31 +68,43 @@ def copy_days(connection: psycopg.Connection, offsets: range) -> None:
 
     def shifted(column: str) -> str:
         if column == "business_day":
-            return "l.business_day - s.n"
+            return "business_day - %(n)s"
         if column == "call_id":
-            return "l.call_id || '-' || s.n"
-        return f"l.{column} - s.n * interval '1 day'" if column.endswith("_at") else f"l.{column}"
+            return "call_id || '-' || %(n)s"
+        if column == "unit_id":
+            return "%(unit)s"
+        return f"{column} - %(n)s * interval '1 day'" if column.endswith("_at") else column
 
+    copied = ", ".join(map(shifted, columns))
     connection.execute("set role callhouse_owner")
     for n in offsets:
         day = DAY - timedelta(days=n)
+        # A unit of its own for each day: the audit compares the ledger with what is staged.
+        unit = warehouse.one(
+            connection,
+            "insert into ops.units (source, record, name, content_hash, size_bytes, status,"
+            " read_rows, staged_rows, first_day, last_day)"
+            " select source, record, name, content_hash || %s, size_bytes, status,"
+            " staged_rows, staged_rows, %s, %s"
+            " from ops.units where first_day = %s and record = 'legs' returning unit_id",
+            [str(n), day, day, DAY],
+        )[0]
         name = f"staging.delimited_legs_{day:%Y_%m_%d}"
         connection.execute(f"create table {name} (like staging.delimited_legs including all)")
+        connection.execute(
+            f"insert into {name} ({', '.join(columns)})"
+            f" select {copied} from staging.delimited_legs where business_day = '{DAY}'",
+            {"n": n, "unit": unit},
+        )
         connection.execute(
             f"alter table staging.delimited_legs attach partition {name}"
             f" for values from ('{day}') to ('{day + timedelta(days=1)}')"
         )
-    connection.execute(
-        f"insert into staging.delimited_legs ({', '.join(columns)})"
-        f" select {', '.join(map(shifted, columns))} from staging.delimited_legs as l"
-        f" cross join generate_series({offsets.start}, {offsets.stop - 1}) as s (n)"
-        f" where l.business_day = '{DAY}'"
-    )
-    connection.execute(
-        "insert into ops.unit_days select unit_id, business_day - n, staged_rows"
-        f" from ops.unit_days, generate_series({offsets.start}, {offsets.stop - 1}) as s (n)"
-        f" where business_day = '{DAY}'"
-    )
+        connection.execute(
+            "insert into ops.unit_days select %s, %s, staged_rows"
+            " from ops.unit_days where business_day = %s",
+            [unit, day, DAY],
+        )
 
 
 @pytest.mark.timeout(3600)
