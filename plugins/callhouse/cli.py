@@ -331,7 +331,9 @@ def simulate(
     dirt: Annotated[bool, typer.Option(help="Damage some rows, and write down which.")] = True,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="delimited (the default), queue_log, connect; repeatable."),
+        typer.Option(
+            "--format", help="delimited (the default), queue_log, cdr, cel, connect; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Write seeded sample calls and, apart from them, the truth about them."""

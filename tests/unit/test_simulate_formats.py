@@ -18,15 +18,16 @@ from typing import Any
 
 import jsonschema
 import pytest
+from typer.testing import CliRunner
 
-from callhouse import simulate
+from callhouse import cli, simulate
 from callhouse.errors import CallhouseError
 
 Row = dict[str, str]
 Json = dict[str, Any]
 START = date(2026, 10, 5)
 DAYS = 12
-FORMATS = ("delimited", "queue_log", "connect")
+FORMATS = ("delimited", "queue_log", "cdr", "cel", "connect")
 SHANGHAI = timezone(timedelta(hours=8))
 REFUSALS = {
     "FULL": "overflow_full",
@@ -126,7 +127,8 @@ def test_renderings_are_the_same_in_another_process(tmp_path: Path) -> None:
     program = (
         "import sys; from datetime import date; from pathlib import Path; "
         "from callhouse import simulate; simulate.write(Path(sys.argv[1]), seed=5, "
-        "start=date(2026, 10, 5), days=3, calls_per_day=300, formats=('queue_log', 'connect'))"
+        "start=date(2026, 10, 5), days=3, calls_per_day=300, "
+        "formats=('queue_log', 'cdr', 'cel', 'connect'))"
     )
     for name in ("1", "2"):
         subprocess.run(
@@ -139,17 +141,27 @@ def test_renderings_are_the_same_in_another_process(tmp_path: Path) -> None:
             },
         )
     first = contents(tmp_path / "1")
-    assert {name.split("/")[0] for name in first} >= {"queue_log", "connect", "truth"}
+    assert {name.split("/")[0] for name in first} >= {*FORMATS[1:], "truth"}
     assert first == contents(tmp_path / "2")
 
 
 @pytest.mark.parametrize("formats", [(), ("fax",), ("delimited", "fax")])
 def test_an_unknown_format_is_named(tmp_path: Path, formats: tuple[str, ...]) -> None:
-    with pytest.raises(CallhouseError, match="choose from delimited, queue_log, connect"):
+    with pytest.raises(CallhouseError, match="choose from delimited, queue_log, cdr, cel, connect"):
         simulate.write(tmp_path, formats=formats)
 
 
-@pytest.mark.parametrize("name", ["queue_log", "connect"])
+def test_command_line_writes_the_formats_asked_for(tmp_path: Path) -> None:
+    arguments = ["simulate", str(tmp_path), "--days", "2", "--calls-per-day", "50", "--no-dirt"]
+    result = CliRunner().invoke(cli.app, [*arguments, "--format", "queue_log", "--format", "cel"])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "agents.csv", "queues.csv", "queue_log", "cel", "truth",
+    }  # fmt: skip
+    assert "queue_log: 2 files" in result.output
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_files_of_another_run_are_not_mixed_in(tmp_path: Path, name: str) -> None:
     simulate.write(tmp_path, start=START, days=9, calls_per_day=50, formats=(name,))
     with pytest.raises(CallhouseError, match="another simulation"):
@@ -868,6 +880,145 @@ def test_agent_events_tell_the_states(clean: Path, records: dict[str, Json]) -> 
     assert {key: n for key, n in found.items() if key[2] != "offline"} == +expected
 
 
+# -- Asterisk CDR and CEL -------------------------------------------------------------------------
+
+CDR_HEADER = (
+    "accountcode,src,dst,dcontext,clid,channel,dstchannel,lastapp,lastdata,start,answer,end,"
+    "duration,billsec,disposition,amaflags,uniqueid,userfield,peeraccount,linkedid,sequence"
+)
+CEL_HEADER = (
+    "eventtype,eventtime,cid_name,cid_num,cid_ani,cid_rdnis,cid_dnid,exten,context,channame,"
+    "appname,appdata,amaflags,accountcode,uniqueid,linkedid,peer,userfield,userdeftype,extra"
+)
+
+
+def asterisk_rows(directory: Path, kind: str, header: str) -> list[Row]:
+    columns = header.split(",")
+    paths = sorted((directory / kind).iterdir())
+    assert len(paths) >= DAYS
+    rows = list(csv.reader(line for path in paths for line in text(path).splitlines()))
+    assert {len(row) for row in rows} == {len(columns)}
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def party(channel: str) -> str:
+    """`PJSIP/101-0000002a` is 101's."""
+    return channel.removeprefix("PJSIP/").rsplit("-", 1)[0]
+
+
+def test_detail_records_cover_every_call(
+    clean: Path, log: list[Line], connections: list[Row]
+) -> None:
+    """Without a gap from arrival to end, with the agents in their order."""
+    records = defaultdict(list)
+    sequences = set()
+    consultations = 0
+    for row in asterisk_rows(clean, "cdr", CDR_HEADER):
+        assert int(row["duration"]) == epoch(row["end"]) - epoch(row["start"])
+        answered = epoch(row["end"]) - epoch(row["answer"]) if row["answer"] else 0
+        assert int(row["billsec"]) == answered
+        assert row["disposition"] == ("ANSWERED" if row["answer"] else "NO ANSWER")
+        sequences.add((row["uniqueid"], row["linkedid"], row["sequence"]))
+        if row["dcontext"] == "agents":
+            consultations += 1
+        else:
+            records[row["linkedid"]].append(row)
+    agents = defaultdict(list)
+    for row in connections:
+        agents[row["call_id"]].append(row["agent_id"])
+    in_vain = Counter(line.call for line in log if line.event in ("RINGNOANSWER", "RINGCANCELED"))
+    calls = {row["call_id"]: row for row in table(clean / "truth/calls.csv")}
+    carried = table(clean / "truth/cdr_calls.csv")
+    assert {row["unique_id"] for row in carried} == records.keys()
+    assert len(carried) == len(calls) == len(records)
+    for row in carried:
+        call, found = calls[row["call_id"]], records[row["unique_id"]]
+        start, end = epoch(call["arrived_at"]), epoch(call["ended_at"])
+        assert max(epoch(part["end"]) for part in found) == end
+        connected = sorted(
+            (part for part in found if part["disposition"] == "ANSWERED"),
+            key=lambda part: int(part["sequence"]),
+        )
+        if call["channel"] == "callback":
+            assert [party(part["channel"]) for part in connected] == agents[row["call_id"]]
+            continue
+        assert min(epoch(part["start"]) for part in connected) == start
+        assert sum(int(part["duration"]) for part in connected) == end - start
+        assert all(one["end"] == other["start"] for one, other in pairwise(connected))
+        named = [party(part["dstchannel"]) for part in connected if part["dstchannel"]]
+        assert named == agents[row["call_id"]] == row["agents"].split()
+        assert len(found) - len(connected) == in_vain[row["unique_id"]]
+    assert len(sequences) == sum(map(len, records.values())) + consultations
+    kinds = Counter(row["transfer_type"] for row in connections)
+    assert consultations == kinds["attended"] + kinds["consult"]
+
+
+def test_channel_events_tell_self_service_connections_and_hang_up(clean: Path) -> None:
+    logs = defaultdict(list)
+    for row in asterisk_rows(clean, "cel", CEL_HEADER):
+        logs[row["linkedid"]].append(row)
+    calls = {row["call_id"]: row for row in table(clean / "truth/calls.csv")}
+    carried = {row["linked_id"]: row for row in table(clean / "truth/cel_calls.csv")}
+    assert len(carried) == len(calls)
+    transfers: Counter[str] = Counter()
+    for linked_id, events in logs.items():
+        assert events[-1]["eventtype"] == "LINKEDID_END"
+        times = [float(event["eventtime"]) for event in events]
+        assert times == sorted(times)
+        if linked_id not in carried:
+            assert {event["context"] for event in events} == {"agents"}
+            continue
+        call = calls[carried[linked_id]["call_id"]]
+        own = [event for event in events if event["uniqueid"] == linked_id]
+        assert own[0]["eventtype"] == "CHAN_START"
+        assert int(times[0]) == epoch(call["arrived_at"])
+        assert int(times[-1]) == epoch(call["ended_at"])
+        steps = [event for event in own if event["eventtype"] in ("APP_START", "HANGUP")]
+        if call["channel"] != "callback":
+            assert steps[0]["appname"] == ("AGI" if call["channel"] == "bot" else "Background")
+            spent = int(float(steps[1]["eventtime"])) - int(float(steps[0]["eventtime"]))
+            assert spent == int(call["ivr_seconds"])
+        talked: Counter[str] = Counter()
+        for event in own:
+            at = int(float(event["eventtime"]))
+            if event["eventtype"] == "BRIDGE_ENTER":
+                talked["seconds"] -= at
+                talked["connections"] += 1
+            elif event["eventtype"] == "BRIDGE_EXIT":
+                talked["seconds"] += at
+        assert talked["connections"] == int(call["connections"])
+        assert talked["seconds"] == int(call["talk_seconds"]) + int(call["hold_seconds"])
+        hang_up = next(event for event in own if event["eventtype"] == "HANGUP")
+        source = json.loads(hang_up["extra"])["hangupsource"]
+        outbound = call["channel"] == "callback"
+        by = "system" if not source else "customer" if party(source) == "trunk" else "agent"
+        assert by == call["hangup_party"], (outbound, source)
+        transfers.update(e["eventtype"] for e in events if e["eventtype"].endswith("TRANSFER"))
+        started = Counter(e["channame"] for e in events if e["eventtype"] == "CHAN_START")
+        ended = Counter(e["channame"] for e in events if e["eventtype"] == "CHAN_END")
+        assert started <= ended  # a colleague's channel started in the consultation
+    assert carried.keys() <= logs.keys()
+    assert transfers["BLINDTRANSFER"] > transfers["ATTENDEDTRANSFER"] > 50
+
+
+@pytest.mark.parametrize("kind", ["cdr", "cel"])
+def test_dirt_of_channel_records_can_be_undone(worlds: dict[str, Path], kind: str) -> None:
+    limits = json.loads((worlds["dirty"] / f"truth/{kind}_limits.json").read_text())
+    lines = {
+        name: Counter(
+            line for path in (folder / kind).iterdir() for line in text(path).splitlines()
+        )
+        for name, folder in worlds.items()
+    }
+    assert sum(limits["files"].values()) == lines["dirty"].total()
+    lost = Counter(
+        n["text"] for n in limits["dirt"] if n["kind"] in ("lost_in_batch", "missing_event")
+    )
+    twice = Counter(n["text"] for n in limits["dirt"] if n["kind"] == "sent_again")
+    assert lost and (twice or kind == "cel")
+    assert lines["dirty"] + lost == lines["clean"] + twice
+
+
 # -- limits ---------------------------------------------------------------------------------------
 
 
@@ -890,3 +1041,12 @@ def test_limits_count_what_is_missing(clean: Path, name: str, visits: list[Row])
     else:
         assert counts["calls_carried"] == counts["calls"]
         assert counts["connections_carried"] == counts["connections"]
+
+
+@pytest.mark.parametrize("name", FORMATS[1:])
+def test_every_format_has_limits_and_a_truth_of_its_own(clean: Path, name: str) -> None:
+    limits = json.loads((clean / f"truth/{name}_limits.json").read_text(encoding="utf-8"))
+    assert all(entry["what"] and entry["how"] for entry in limits["limits"])
+    assert limits["files"].keys() == {path.name for path in (clean / name).iterdir()}
+    (own,) = (clean / "truth").glob(f"{name}_*.csv")
+    assert len(table(own)) > 5000

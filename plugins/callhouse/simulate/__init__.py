@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from callhouse.errors import CallhouseError
-from callhouse.simulate import connect, feed, queue_log, truth
+from callhouse.simulate import cdr, cel, channels, connect, feed, queue_log, truth
 from callhouse.simulate.centre import Centre, Progress
 from callhouse.simulate.rendering import Rendering
 
@@ -21,7 +21,7 @@ DEFAULT_SEED = 42
 DEFAULT_START = date(2026, 10, 5)
 DEFAULT_DAYS = 35
 DEFAULT_CALLS_PER_DAY = 3000
-FORMATS = ("delimited", "queue_log", "connect")
+FORMATS = ("delimited", "queue_log", "cdr", "cel", "connect")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,10 @@ def write(
     renderings = []
     if "queue_log" in formats:
         renderings.append(queue_log.write(directory, played, start, days, seed, dirt))
+    if "cdr" in formats:
+        renderings.append(cdr.write(directory, played, start, days, seed, dirt))
+    if "cel" in formats:
+        renderings.append(cel.write(directory, played, start, days, seed, dirt))
     if "connect" in formats:
         renderings.append(connect.write(directory, played, start, seed, dirt))
     parameters = {
@@ -97,16 +101,18 @@ def write(
 
 def _refuse_foreign_files(directory: Path, start: date, days: int) -> None:
     """Call files of another run would be landed together with this one's, and match no truth."""
-    own = set(feed.call_file_names(start, days))
-    foreign = sorted(path.name for path in directory.glob("calls_*.csv.gz") if path.name not in own)
-    logs = set(queue_log.file_names(days))
-    folder = directory / queue_log.FOLDER
-    foreign += sorted(path.name for path in folder.glob("queue_log*") if path.name not in logs)
-    folder = directory / connect.FOLDER
-    foreign += sorted(
+    own = {
+        ".": feed.call_file_names(start, days),
+        queue_log.FOLDER: queue_log.file_names(days),
+        cdr.FOLDER: channels.file_names("Master", start, days),
+        cel.FOLDER: channels.file_names("Master", start, days),
+        connect.FOLDER: connect.file_names(start, days),
+    }
+    foreign = sorted(
         path.name
-        for path in folder.glob("*.jsonl.gz")
-        if not connect.is_own(path.name, start, days)
+        for folder, names in own.items()
+        for path in (directory / folder).glob("*" if folder != "." else "calls_*.csv.gz")
+        if path.name not in names
     )
     if foreign:
         raise CallhouseError(

@@ -13,12 +13,12 @@ from typing import Any
 
 from callhouse.simulate import world
 from callhouse.simulate.chance import stream
+from callhouse.simulate.channels import Channels
 from callhouse.simulate.records import Call, Leg, World
 from callhouse.simulate.rendering import Rendering, first_second, write_text
 from callhouse.simulate.states import Session, sessions
 
 FOLDER = "queue_log"
-CHANNELS_PER_CALL = 20  # numbers of a call's channels: the caller's, then one per leg
 FEWEST_LINES = 40  # a smaller file stays clean
 REFUSALS = {
     "overflow_full": "FULL",
@@ -151,8 +151,8 @@ class _Log:
 
     def call(self, call: Call, number: int) -> None:
         """The queue visits of a call."""
-        channel = number * CHANNELS_PER_CALL
-        unique_id = f"{self._epoch + call.arrived}.{channel}"
+        channels = Channels(call, number, self._epoch)
+        unique_id = channels.caller.unique_id
         visits = 0
         for leg_number, leg in enumerate(call.legs, start=1):
             if not leg.queue_id:
@@ -171,7 +171,7 @@ class _Log:
                 self.add(start, 1, f"{head}NONE|ENTERQUEUE||{caller}|{leg.position}")
                 self._rings(head, leg)
                 if leg.outcome == "answered":
-                    self._connection(call, leg, following, head, channel + leg_number)
+                    self._connection(channels, leg_number, leg, following, head)
                 else:
                     self._departure(leg, head)
             self._carry(call, visits, unique_id, leg)
@@ -199,20 +199,20 @@ class _Log:
                 self.add(end, 1, f"{head}NONE|LEAVEEMPTY|")
 
     def _connection(
-        self, call: Call, leg: Leg, following: Leg | None, head: str, channel: int
+        self, channels: Channels, number: int, leg: Leg, following: Leg | None, head: str
     ) -> None:
         self.connections += 1
-        agent = f"Agent/{leg.agent_id}"
+        call, agent = channels.call, f"Agent/{leg.agent_id}"
         answered, released = leg.answered or 0, leg.released or 0
-        rang = self._epoch + answered - (leg.ring_seconds or 0)
+        bridged = channels.agent(number, leg).unique_id
         wait = leg.wait_seconds
-        self.add(answered, 1, f"{head}{agent}|CONNECT|{wait}|{rang}.{channel}|{leg.ring_seconds}")
+        self.add(answered, 1, f"{head}{agent}|CONNECT|{wait}|{bridged}|{leg.ring_seconds}")
         times = f"{wait}|{released - answered}|{leg.position}"
         if leg.transfer == "blind":
             target = following.queue_id if following else ""
             event = f"BLINDTRANSFER|{target}|queues|{times}"
         elif leg.transfer:
-            event = f"ATTENDEDTRANSFER|{_method(leg, following, channel)}|{times}"
+            event = f"ATTENDEDTRANSFER|{_method(leg, following, channels.number)}|{times}"
         elif call.hangup_by == "agent":
             event = f"COMPLETEAGENT|{times}"
         else:

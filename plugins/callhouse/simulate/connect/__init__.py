@@ -6,7 +6,7 @@ Format, limits and dirt: docs/contributors/sample-data.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -105,10 +105,13 @@ def write(directory: Path, played: World, start: date, seed: int, dirt: bool) ->
     )
 
 
-def is_own(name: str, start: date, days: int) -> bool:
-    """Whether a run writes this file: deliveries begin on the UTC day before the first."""
-    day = date.fromisoformat(name.split("_")[-1].removesuffix(".jsonl.gz"))
-    return -1 <= (day - start).days <= days + 2
+def file_names(start: date, days: int) -> list[str]:
+    """What a run may write: deliveries begin on the UTC day before the first."""
+    return [
+        f"{kind}_{day.isoformat()}.jsonl.gz"
+        for kind in ("contacts", "agent_events")
+        for day in world.days(start - timedelta(days=1), days + 3)
+    ]
 
 
 def _by_day(kind: str, delivered: Iterable[Line]) -> Iterator[tuple[str, list[str]]]:
