@@ -27,6 +27,7 @@ REFUSALS = {
 }
 # Why the exchange diverts: too many callers per agent, or (one queue) too long a hold time.
 DIVERSIONS = {"digital": "DIVERT_HOLDTIME"}
+ENDS = ("COMPLETE", "ABANDON", "EXIT", "BLINDTRANSFER", "ATTENDEDTRANSFER")
 KEYS = {"exit_key": 1, "callback_requested": 2}
 OUTCOMES = {
     outcome: outcome
@@ -276,15 +277,22 @@ def _method(leg: Leg, following: Leg | None, channel: int) -> str:
 def _soil(
     files: list[list[str]], names: list[str], notes: list[dict[str, Any]], chance: random.Random
 ) -> set[str]:
-    """Damage lines and note it; returns the files that end without a line end."""
+    """Damage lines and note it; returns the files that end without a line end.
+
+    The first files have what is otherwise rare, so that a short run shows it too.
+    """
     broken = set()
     tail: list[str] = []
     for number, (name, lines) in enumerate(zip(names, files, strict=True)):
         again, tail = tail, []
         if len(lines) >= FEWEST_LINES:
             marked: list[tuple[str, dict[str, Any] | None]] = []
-            lost = _lost(lines, chance)
+            crash, died = _crash(lines, chance, number == 2)
+            lost = _lost(lines, chance) | dict.fromkeys(died, "missing_after_crash")
             for index, line in enumerate(lines):
+                if index == crash:
+                    restart = f"{line.split('|', 1)[0]}|NONE|NONE|NONE|QUEUESTART|"
+                    marked.append((restart, {"kind": "restart", "text": restart}))
                 if index in lost:
                     notes.append({"kind": lost[index], "file": name, "text": line})
                 else:
@@ -292,7 +300,7 @@ def _soil(
             _swap(marked, chance)
             if number + 1 < len(files) and (chance.random() < 0.3 or not number):
                 tail = [line for line, _ in marked[-chance.randint(3, 25) :]]
-            if chance.random() < 0.2:
+            if chance.random() < 0.2 or number == 1:
                 whole = marked[-1][0]
                 cut = whole[: chance.randint(12, 22)]
                 marked.append((cut, {"kind": "truncated_line", "text": cut}))
@@ -309,6 +317,30 @@ def _soil(
         )
         lines[:] = [line for line, _ in marked]
     return broken
+
+
+def _crash(lines: list[str], chance: random.Random, certain: bool) -> tuple[int, list[int]]:
+    """Now and then the exchange restarts: the lines before which it did (or -1), and those that
+    the calls of that moment did not write any more."""
+    crash = chance.randrange(len(lines) // 4, len(lines) * 3 // 4)
+    if chance.random() > 0.25 and not certain:
+        return -1, []
+    waiting: set[str] = set()
+    died: list[int] = []
+    ended: set[tuple[str, str]] = set()
+    for index, line in enumerate(lines):
+        at, call, _, agent, event = line.split("|", 5)[:5]
+        if index < crash:
+            if event == "ENTERQUEUE":
+                waiting.add(call)
+            elif event.startswith(ENDS):
+                waiting.discard(call)
+        elif call in waiting:
+            died.append(index)
+            ended.add((at, agent))
+        elif event == "WRAPUPSTART" and (at, agent) in ended:
+            died.append(index)
+    return crash, died
 
 
 def _lost(lines: list[str], chance: random.Random) -> dict[int, str]:
