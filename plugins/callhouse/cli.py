@@ -329,6 +329,12 @@ def simulate(
     days: Annotated[int, typer.Option(help="How many days.", min=1)] = 35,
     calls_per_day: Annotated[int, typer.Option(help="On a usual weekday.", min=1)] = 3000,
     dirt: Annotated[bool, typer.Option(help="Damage some rows, and write down which.")] = True,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="delimited (the default), queue_log, cdr, cel, connect; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Write seeded sample calls and, apart from them, the truth about them."""
     from callhouse import simulate as simulation
@@ -340,9 +346,13 @@ def simulate(
         days=days,
         calls_per_day=calls_per_day,
         dirt=dirt,
+        formats=formats or ("delimited",),
         progress=_say,
     )
-    print(result)
+    for name in formats or ("delimited",):
+        rendering = result.renderings.get(name)
+        print(f"{name}: {len(rendering.files if rendering else result.call_files)} files")
+    print(f"truth: {result.truth}")
 
 
 @app.command()

@@ -25,7 +25,16 @@ from callhouse.simulate import feed, world
 
 Row = dict[str, str]
 START = date(2026, 10, 5)
-TABLES = ("calls", "visits", "connections", "queue_15min", "daily", "agent_daily")
+TABLES = (
+    "calls",
+    "visits",
+    "connections",
+    "queue_15min",
+    "daily",
+    "agent_daily",
+    "agent_states",
+    "agent_time_daily",
+)
 PROVINCES = {
     "CN-GD": "Guangdong",
     "CN-SH": "Shanghai",

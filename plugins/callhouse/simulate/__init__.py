@@ -6,19 +6,22 @@ uses nothing of the pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from callhouse.errors import CallhouseError
-from callhouse.simulate import feed, truth
+from callhouse.simulate import cdr, cel, channels, connect, feed, queue_log, truth
 from callhouse.simulate.centre import Centre, Progress
+from callhouse.simulate.rendering import Rendering
 
 DEFAULT_SEED = 42
 DEFAULT_START = date(2026, 10, 5)
 DEFAULT_DAYS = 35
 DEFAULT_CALLS_PER_DAY = 3000
+FORMATS = ("delimited", "queue_log", "cdr", "cel", "connect")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class SimulationResult:
     agents_file: Path
     queues_file: Path
     totals: Mapping[str, int]  # counts over all days, named like the metrics
-    dirt: Mapping[str, int]  # injected pieces by kind
+    dirt: Mapping[str, int]  # pieces injected into the call files, by kind
+    renderings: Mapping[str, Rendering]  # of the other formats, by name
 
 
 def write(
@@ -42,13 +46,19 @@ def write(
     days: int = DEFAULT_DAYS,
     calls_per_day: int = DEFAULT_CALLS_PER_DAY,
     dirt: bool = True,
+    formats: Sequence[str] = ("delimited",),
     progress: Progress | None = None,
 ) -> SimulationResult:
     """Simulate `days` days and write the feed into `directory`, the truth into its `truth/`.
 
     `progress` gets a sentence per simulated day. `calls_per_day` is the mean over a week without
-    holidays and spikes. Dirt changes the feed, never the world or the truth.
+    holidays and spikes. Dirt and formats change the files, never the world or its truth.
     """
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown or not formats:
+        raise CallhouseError(
+            f"{', '.join(unknown) or 'nothing'} is no format: choose from {', '.join(FORMATS)}"
+        )
     if days < 1 or calls_per_day < 1:
         raise CallhouseError(
             f"cannot simulate {days} days with {calls_per_day} calls a day: both must be at least 1"
@@ -56,7 +66,19 @@ def write(
     _refuse_foreign_files(directory, start, days)
     directory.mkdir(parents=True, exist_ok=True)
     played = Centre(seed, start, days, calls_per_day, progress).run()
-    files = feed.write(directory, played, start, days, seed, dirt)
+    references = feed.write_references(directory, played, start)
+    files = feed.FeedFiles([], {}, [])
+    if "delimited" in formats:
+        files = feed.write(directory, played, start, days, seed, dirt)
+    renderings = []
+    if "queue_log" in formats:
+        renderings.append(queue_log.write(directory, played, start, days, seed, dirt))
+    if "cdr" in formats:
+        renderings.append(cdr.write(directory, played, start, days, seed, dirt))
+    if "cel" in formats:
+        renderings.append(cel.write(directory, played, start, days, seed, dirt))
+    if "connect" in formats:
+        renderings.append(connect.write(directory, played, start, seed, dirt))
     parameters = {
         "seed": seed,
         "start": start.isoformat(),
@@ -64,23 +86,34 @@ def write(
         "calls_per_day": calls_per_day,
         "dirt": dirt,
     }
-    summary = truth.write(directory / "truth", played, files, start, days, parameters)
-    kinds = [entry["kind"] for entry in files.dirt]
+    summary = truth.write(directory / "truth", played, files, renderings, start, days, parameters)
     return SimulationResult(
         directory,
         directory / "truth",
         tuple(files.calls),
-        files.agents,
-        files.queues,
+        references.agents,
+        references.queues,
         summary["totals"],
-        {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        dict(sorted(Counter(entry["kind"] for entry in files.dirt).items())),
+        {rendering.name: rendering for rendering in renderings},
     )
 
 
 def _refuse_foreign_files(directory: Path, start: date, days: int) -> None:
     """Call files of another run would be landed together with this one's, and match no truth."""
-    own = set(feed.call_file_names(start, days))
-    foreign = sorted(path.name for path in directory.glob("calls_*.csv.gz") if path.name not in own)
+    own = {
+        ".": feed.call_file_names(start, days),
+        queue_log.FOLDER: queue_log.file_names(days),
+        cdr.FOLDER: channels.file_names("Master", start, days),
+        cel.FOLDER: channels.file_names("Master", start, days),
+        connect.FOLDER: connect.file_names(start, days),
+    }
+    foreign = sorted(
+        path.name
+        for folder, names in own.items()
+        for path in (directory / folder).glob("*" if folder != "." else "calls_*.csv.gz")
+        if path.name not in names
+    )
     if foreign:
         raise CallhouseError(
             f"{directory} holds call files of another simulation ({foreign[0]}"

@@ -17,7 +17,7 @@ import simpy
 from callhouse.simulate import world
 from callhouse.simulate.chance import stream
 from callhouse.simulate.demand import Demand
-from callhouse.simulate.records import Agent, Call, Caller, Leg, Membership, World
+from callhouse.simulate.records import Agent, Call, Caller, Leg, Membership, Ring, World
 
 Process = Generator[simpy.Event, Any, None]
 Progress = Callable[[str], None]
@@ -222,10 +222,12 @@ class Centre:
         agent.busy = True
         call = self._new_call(request.caller, request.hotline, request.business_type)
         call.channel = "callback"
+        call.requested_by = request.call_id
         leg = Leg(agent_id=agent.agent_id)
         call.legs.append(leg)
         reached = self._chance.random() < 0.74
         yield self._clock.timeout(self._chance.randint(6, 18) if reached else 30)
+        agent.book(call.arrived, self._now(), "dial", call, leg)
         if reached:
             leg.outcome = "answered"
             leg.answered = self._now()
@@ -233,6 +235,7 @@ class Centre:
             yield self._clock.timeout(talk + leg.hold_seconds)
             leg.released = self._now()
             leg.acw_seconds = acw
+            _book_connection(call, leg, agent)
             call.hangup_by = self._either("customer", 0.7)
         else:
             leg.outcome, acw = "incomplete", 0
@@ -339,6 +342,7 @@ class Centre:
         """Wait and ring until an agent answers (returned) or the caller leaves (None)."""
         clock, since, queue_id = self._clock, self._now(), leg.queue_id
         leave_at, outcome, stage = self._departure(call, queue_id, patience)
+        leg.position = self._lengths[queue_id] + 1
         agent = self._pick(queue_id)
         if agent:
             agent.busy = True
@@ -351,6 +355,7 @@ class Centre:
                 yield ticket.event | clock.timeout(leave_at - self._now())
                 agent = ticket.agent
                 if agent is None:
+                    leg.left_position = self._position(queue_id, ticket)
                     ticket.waiting = False
                     self._lengths[queue_id] -= 1
                     break
@@ -360,22 +365,38 @@ class Centre:
             if outcome in ("abandoned", "incomplete") and leave_at < ring_start + ring:
                 yield clock.timeout(max(0, leave_at - ring_start))
                 leg.ring_seconds = self._now() - ring_start
+                self._rang(call, leg, agent, ring_start, "cancelled")
                 stage = "ring" if outcome == "abandoned" else ""
                 self._release(agent)
                 break
             yield clock.timeout(ring)
+            self._rang(call, leg, agent, ring_start, "no_answer" if no_answer else "answered")
             if not no_answer:
                 leg.ring_seconds = ring
                 leg.queue_end = leg.answered = self._now()
                 leg.outcome, leg.agent_id = "answered", agent.agent_id
                 return agent
             self._free_after(agent, 60)  # set to "not ready" by the exchange
+            agent.book(self._now(), self._now() + 60, "pause", reason="no_answer")
             agent = self._pick(queue_id)
             if agent:
                 agent.busy = True
         leg.queue_end = self._now()
         leg.outcome, leg.stage = outcome, stage
         return None
+
+    def _rang(self, call: Call, leg: Leg, agent: Agent, since: int, result: str) -> None:
+        leg.rings.append(Ring(agent.agent_id, since, self._now(), result))
+        agent.book(since, self._now(), "ring", call, leg)
+
+    def _position(self, queue_id: str, ticket: Ticket) -> int:
+        """The place of a waiting ticket, from 1."""
+        position = 1
+        for other in self._waiting[queue_id]:
+            if other is ticket:
+                break
+            position += other.waiting
+        return position
 
     def _ring_seconds(self) -> int:
         return 2 + int(self._chance.triangular(0, 9, 2))
@@ -438,14 +459,19 @@ class Centre:
     def _shifts(self, agent: Agent, index: int, chance: random.Random) -> Process:
         """Logins, breaks and logoffs; who is in a call finishes it first."""
         for offset in range(self._count):
-            for begin, end in _duty(agent, index, offset, self._days[offset], chance):
+            stretches = _duty(agent, index, offset, self._days[offset], chance)
+            if stretches:
+                agent.duty.append([])
+            for begin, end in stretches:
                 yield self._clock.timeout(max(0, begin - self._clock.now))
+                since = self._now()
                 agent.on_duty = True
                 if not agent.busy:
                     agent.idle_since = self._now()
                     self._serve(agent)
                 yield self._clock.timeout(max(0, end - self._clock.now))
                 agent.on_duty = False
+                agent.duty[-1].append((since, self._now()))
 
     def _handle_times(self, call: Call, agent: Agent) -> tuple[int, int, int]:
         """Talk, hold and after-call work in seconds."""
@@ -467,7 +493,7 @@ class Centre:
         target = self._transfer_target(call, leg, talk)
         if not target:
             yield self._clock.timeout(talk + hold)
-            self._end_connection(leg, agent, hold, acw)
+            self._end_connection(call, leg, agent, hold, acw)
             call.hangup_by = self._either("customer", 0.84)
             return ""
         # A call that has to go elsewhere is recognised early.
@@ -477,7 +503,7 @@ class Centre:
         colleague = self._pick(target) if draw > 0.5 else None
         if colleague is None:
             leg.transfer = "blind"
-            self._end_connection(leg, agent, hold, acw // 2)
+            self._end_connection(call, leg, agent, hold, acw // 2)
             return target
         # The caller is on hold while the agents speak; consulting takes longer than announcing.
         colleague.busy = True
@@ -486,19 +512,22 @@ class Centre:
             self._chance.lognormvariate(3.0 if leg.transfer == "attended" else 4.2, 0.5)
         )
         yield self._clock.timeout(aside)
-        self._end_connection(leg, agent, hold + aside, acw // 2)
+        leg.aside_seconds = aside
+        self._end_connection(call, leg, agent, hold + aside, acw // 2)
         second = Leg(outcome="answered", agent_id=colleague.agent_id, answered=self._now())
         call.legs.append(second)
+        colleague.book(self._now() - aside, self._now(), "consult", call, second)
         talk, hold, acw = self._handle_times(call, colleague)
         yield self._clock.timeout(talk + hold)
-        self._end_connection(second, colleague, hold, acw)
+        self._end_connection(call, second, colleague, hold, acw)
         call.hangup_by = self._either("customer", 0.84)
         return ""
 
-    def _end_connection(self, leg: Leg, agent: Agent, hold: int, acw: int) -> None:
+    def _end_connection(self, call: Call, leg: Leg, agent: Agent, hold: int, acw: int) -> None:
         leg.released = self._now()
         leg.hold_seconds = hold
         leg.acw_seconds = acw
+        _book_connection(call, leg, agent)
         self._free_after(agent, acw)
 
     def _transfer_target(self, call: Call, leg: Leg, talk: int) -> str:
@@ -512,6 +541,22 @@ class Centre:
             [queue for queue, _ in targets], weights=[share for _, share in targets]
         )[0]
         return target if self._open(target) else ""
+
+
+def _book_connection(call: Call, leg: Leg, agent: Agent) -> None:
+    """Talk, hold and after-call work in order: the hold lies in the middle of the talk, the talk
+    aside at the end of the connection."""
+    at = leg.answered or 0
+    half = leg.talk_seconds // 2
+    for state, seconds in (
+        ("talk", half),
+        ("hold", leg.hold_seconds - leg.aside_seconds),
+        ("talk", leg.talk_seconds - half),
+        ("hold", leg.aside_seconds),
+        ("acw", leg.acw_seconds),
+    ):
+        agent.book(at, at + seconds, state, call, leg)
+        at += seconds
 
 
 def _staff(chance: random.Random, calls_per_day: int, days: int) -> list[Agent]:

@@ -83,10 +83,16 @@ class FeedFiles:
     """What was written: paths, lines and dirt per call file."""
 
     calls: list[Path]
-    agents: Path
-    queues: Path
     rows: dict[str, int]  # by file name, without header
     dirt: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class References:
+    """The reference files, which every format needs."""
+
+    agents: Path
+    queues: Path
 
 
 def write(
@@ -116,6 +122,14 @@ def write(
         _replace(directory / name, gzip.compress(text.encode(), 6, mtime=0))
     return FeedFiles(
         [directory / name for name in names],
+        {name: len(rows) for name, rows in zip(names, files, strict=True)},
+        injected,
+    )
+
+
+def write_references(directory: Path, played: World, start: date) -> References:
+    """Write agents and queues into `directory`."""
+    return References(
         _table(directory / "agents.csv", AGENT_COLUMNS, _agents(played, start)),
         _table(
             directory / "queues.csv",
@@ -125,8 +139,6 @@ def write(
                 for queue in world.QUEUES.values()
             ],
         ),
-        {name: len(rows) for name, rows in zip(names, files, strict=True)},
-        injected,
     )
 
 

@@ -6,6 +6,7 @@ Times are whole seconds after midnight (local) of the simulation's first day.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(slots=True)
@@ -30,9 +31,24 @@ class Membership:
     from_day: int
 
 
+class Activity(NamedTuple):
+    """What an agent did from `start` until `end`, for `leg` of `call` if for any."""
+
+    start: int
+    end: int
+    state: str
+    reason: str = ""  # of a pause
+    call: Call | None = None
+    leg: Leg | None = None
+
+
 @dataclass(slots=True)
 class Agent:
-    """An agent; `free` means on duty and not busy with a call."""
+    """An agent; `free` means on duty and not busy with a call.
+
+    `duty` holds the stretches of work of each working day, `work` what calls made of them; work
+    never overlaps, but may run on after the stretch in which it began.
+    """
 
     agent_id: str
     name: str
@@ -42,6 +58,21 @@ class Agent:
     on_duty: bool = False
     busy: bool = False
     idle_since: int = 0
+    duty: list[list[tuple[int, int]]] = field(default_factory=list)
+    work: list[Activity] = field(default_factory=list)
+
+    def book(
+        self,
+        start: int,
+        end: int,
+        state: str,
+        call: Call | None = None,
+        leg: Leg | None = None,
+        reason: str = "",
+    ) -> None:
+        """Remember work that takes time."""
+        if end > start:
+            self.work.append(Activity(start, end, state, reason, call, leg))
 
     @property
     def free(self) -> bool:
@@ -51,6 +82,15 @@ class Agent:
     def team_on(self, day: int) -> str:
         """The team of the agent on day `day` (offset)."""
         return [entry.team_id for entry in self.memberships if entry.from_day <= day][-1]
+
+
+class Ring(NamedTuple):
+    """An attempt to reach an agent: `answered`, `no_answer` or `cancelled` by the caller."""
+
+    agent_id: str
+    start: int
+    end: int
+    result: str
 
 
 @dataclass(slots=True)
@@ -69,6 +109,10 @@ class Leg:
     hold_seconds: int = 0
     acw_seconds: int = 0
     transfer: str = ""
+    aside_seconds: int = 0  # last part of the hold: the agents speak before the hand-over
+    position: int = 0  # in the queue on entry, from 1
+    left_position: int = 0  # of a caller who left unanswered
+    rings: list[Ring] = field(default_factory=list)
 
     @property
     def wait_seconds(self) -> int:
@@ -101,6 +145,7 @@ class Call:
     hangup_by: str = ""
     ended: int = -1
     legs: list[Leg] = field(default_factory=list)
+    requested_by: str = ""  # the call in which this call-back was asked for
 
     @property
     def ivr_seconds(self) -> int:

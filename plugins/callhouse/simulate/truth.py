@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -18,6 +18,8 @@ from callhouse.simulate import world
 from callhouse.simulate.clock import Clock
 from callhouse.simulate.feed import FeedFiles
 from callhouse.simulate.records import Agent, Call, Leg, World
+from callhouse.simulate.rendering import Rendering
+from callhouse.simulate.states import STATES, Session, sessions
 
 TARGET_SECONDS = 20
 STRICT_SECONDS = 15
@@ -116,6 +118,7 @@ CONNECTION_COLUMNS = (
     "hold_seconds",
     "acw_seconds",
 )
+STATE_COLUMNS = ("agent_id", "state", "reason", "started_at", "ended_at", "seconds", "call_id")
 
 Key = tuple[str, ...]
 Sums = defaultdict[Key, dict[str, int]]
@@ -125,13 +128,15 @@ def write(
     directory: Path,
     played: World,
     files: FeedFiles,
+    renderings: Sequence[Rendering],
     start: date,
     days: int,
     parameters: dict[str, Any],
 ) -> dict[str, Any]:
     """Write all tables and `summary.json` into `directory`; returns the summary."""
     directory.mkdir(parents=True, exist_ok=True)
-    books = _Books(played, Clock(start, days + 2))
+    clock = Clock(start, days + 2)
+    books = _Books(played, clock)
     for call in played.calls:
         books.enter(call)
     _table(directory / "calls.csv", CALL_COLUMNS, books.calls)
@@ -155,6 +160,15 @@ def write(
         CONNECTION_COUNTS,
         books.by_agent,
     )
+    logins = [session for agent in played.agents for session in sessions(agent)]
+    _table(directory / "agent_states.csv", STATE_COLUMNS, _states(logins, clock))
+    _table(
+        directory / "agent_time_daily.csv",
+        ("business_day", "agent_id", "login_seconds", *(f"{state}_seconds" for state in STATES)),
+        _agent_time(logins, clock),
+    )
+    for rendering in renderings:
+        _rendered(directory, rendering)
     summary = {
         "parameters": parameters,
         "time_zone": world.TIME_ZONE,
@@ -171,6 +185,52 @@ def write(
     text = json.dumps(summary, indent=1, ensure_ascii=False)
     (directory / "summary.json").write_text(text + "\n", encoding="utf-8")
     return summary
+
+
+def _states(logins: Sequence[Session], clock: Clock) -> Iterator[Sequence[object]]:
+    for session in logins:
+        for state in session.states:
+            yield (
+                session.agent.agent_id,
+                state.state,
+                state.reason,
+                clock.stamp(state.start),
+                clock.stamp(state.end),
+                state.end - state.start,
+                state.call.call_id if state.call else "",
+            )
+
+
+def _agent_time(logins: Sequence[Session], clock: Clock) -> list[Sequence[object]]:
+    """Seconds of each state, split at midnight."""
+    seconds: Sums = defaultdict(lambda: dict.fromkeys(STATES, 0))
+    for session in logins:
+        for state in session.states:
+            at = state.start
+            while at < state.end:
+                until = min(state.end, (at // world.DAY + 1) * world.DAY)
+                seconds[clock.day(at), session.agent.agent_id][state.state] += until - at
+                at = until
+    return [
+        (*key, sum(states.values()), *states.values()) for key, states in sorted(seconds.items())
+    ]
+
+
+def _rendered(directory: Path, rendering: Rendering) -> None:
+    """What of the truth a format holds, and what was done to its files."""
+    for name, (columns, rows) in rendering.carried.items():
+        _table(directory / f"{rendering.name}_{name}.csv", columns, rows)
+    limits = {
+        "format": rendering.name,
+        "limits": [{"what": what, "how": how} for what, how in rendering.limits],
+        "outcomes": rendering.outcomes,
+        "counts": rendering.counts,
+        "files": rendering.lines,
+        "dirt": rendering.dirt,
+    }
+    text = json.dumps(limits, indent=1, ensure_ascii=False)
+    path = directory / f"{rendering.name}_limits.json"
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 class _Books:
