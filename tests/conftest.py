@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,10 +36,8 @@ def bank_data() -> Path:
     return SHARED_DATA
 
 
-@pytest.fixture(scope="session")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a throwaway instance; its server is started by `cluster`."""
-    home = tmp_path_factory.mktemp("home")
+def settings_in(home: Path) -> Settings:
+    """Settings of a throwaway instance."""
     environment = {
         "PATH": os.environ["PATH"],
         "CALLHOUSE_HOME": str(home),
@@ -48,8 +47,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return replace(loaded, postgres_host="127.0.0.1", postgres_external_port=free_port())
 
 
-@pytest.fixture(scope="session")
-def cluster(settings: Settings) -> Iterator[postgres.Cluster]:
+@contextmanager
+def running_server(settings: Settings) -> Iterator[postgres.Cluster]:
     """A running, empty server with the warehouse's roles and databases."""
     server = postgres.embedded_cluster(settings)
     server.initialise()
@@ -64,6 +63,32 @@ def cluster(settings: Settings) -> Iterator[postgres.Cluster]:
         server.stop("immediate")
         # Below a private folder it lies outside the test's own, where nothing would remove it.
         shutil.rmtree(server.data_directory)
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of the session's instance; its server is started by `cluster`."""
+    return settings_in(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def cluster(settings: Settings) -> Iterator[postgres.Cluster]:
+    """The session's server, which most modules share."""
+    with running_server(settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of an instance of the module's own; its server is started by `own_cluster`."""
+    return settings_in(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def own_cluster(own_settings: Settings) -> Iterator[postgres.Cluster]:
+    """A server for modules that cannot share one."""
+    with running_server(own_settings) as server:
+        yield server
 
 
 @pytest.fixture
