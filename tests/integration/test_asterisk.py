@@ -399,6 +399,8 @@ def test_an_earlier_event_moves_its_call_and_marks_both_days(
         assert connection.execute(days).fetchall() == both
         assert connection.execute(where.encode()).fetchall() == [(datetime.date(2025, 8, 3), 3)]
         connection.execute("delete from ops.dirty_marks")
+        unit_days = "select distinct first_day, last_day from ops.units"
+        assert connection.execute(unit_days).fetchall() == [(datetime.date(2025, 8, 3),) * 2]
     # Lines that are staged on the day before are known, though their own time is of this day.
     result = land(emptied, again)[0]
     assert (result.duplicates, result.staged) == (2, 1)

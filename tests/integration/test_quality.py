@@ -38,7 +38,7 @@ def make_build(connection: psycopg.Connection, days: list[date], calls: int) -> 
     connection.execute("set role callhouse_owner")
     for day in days:
         connection.execute(
-            f"create table if not exists staging.legs_{day:%Y%m%d} partition of "
+            f"create table if not exists staging.delimited_legs_{day:%Y_%m_%d} partition of "
             f"staging.delimited_legs for values from ('{day}') to ('{day + timedelta(days=1)}')"
         )
     legs = (HERE / "test_quality_legs.sql").read_text(encoding="utf-8")

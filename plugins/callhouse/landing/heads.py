@@ -112,11 +112,19 @@ def _move_older(
             "select unit_id, %(new)s, rows from counted on conflict (unit_id, business_day) "
             "do update set staged_rows = unit_days.staged_rows + excluded.staged_rows) "
             "update ops.unit_days as d set staged_rows = d.staged_rows - c.rows "
-            "from counted as c where d.unit_id = c.unit_id and d.business_day = %(old)s"
+            "from counted as c where d.unit_id = c.unit_id and d.business_day = %(old)s "
+            "returning d.unit_id"
         ).format(store.identifier(record.table))
         parameters = {"old": old_day, "new": new_day, "source": source, "unit": unit_id}
-        connection.execute(statement, parameters)
+        units = [unit for (unit,) in connection.execute(statement, parameters)]
         connection.execute(
             "delete from ops.unit_days where business_day = %s and staged_rows = 0", [old_day]
+        )
+        connection.execute(
+            "update ops.units as u set first_day = d.first_day, last_day = d.last_day from ("
+            "select unit_id, min(business_day) as first_day, max(business_day) as last_day "
+            "from ops.unit_days where unit_id = any(%s) group by unit_id) as d "
+            "where u.unit_id = d.unit_id",
+            [units],
         )
     return {day for change in changes for day in change}

@@ -88,6 +88,8 @@ calls as (
         (array_agg(hotline_id order by event_at, line_number, row_hash) filter (
             where hotline_id is not null
         ))[1] as hotline_id,
+        -- Who waited for an agent was on the way to one; of other calls the log says nothing.
+        case when count(visit_number) > 0 then 'human' end as channel,
         (array_agg(hangup_party order by visit_number desc) filter (
             where visit_number is not null
         ))[1] as hangup_party,
@@ -126,7 +128,7 @@ final as (
         caller_region_code,
         caller_carrier,
         hotline_id,
-        'human' as channel,
+        channel,
         null::text as business_type,
         null::text as priority,
         hangup_party,
