@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,13 +36,8 @@ def bank_data() -> Path:
     return SHARED_DATA
 
 
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a throwaway instance; its server is started by `cluster`.
-
-    Of one test module: what another one left would be in its numbers.
-    """
-    home = tmp_path_factory.mktemp("home")
+def settings_in(home: Path) -> Settings:
+    """Settings of a throwaway instance."""
     environment = {
         "PATH": os.environ["PATH"],
         "CALLHOUSE_HOME": str(home),
@@ -51,8 +47,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return replace(loaded, postgres_host="127.0.0.1", postgres_external_port=free_port())
 
 
-@pytest.fixture(scope="module")
-def cluster(settings: Settings) -> Iterator[postgres.Cluster]:
+@contextmanager
+def running_server(settings: Settings) -> Iterator[postgres.Cluster]:
     """A running, empty server with the warehouse's roles and databases."""
     server = postgres.embedded_cluster(settings)
     server.initialise()
@@ -67,6 +63,19 @@ def cluster(settings: Settings) -> Iterator[postgres.Cluster]:
         server.stop("immediate")
         # Below a private folder it lies outside the test's own, where nothing would remove it.
         shutil.rmtree(server.data_directory)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of the module's instance; its server is started by `cluster`."""
+    return settings_in(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def cluster(settings: Settings) -> Iterator[postgres.Cluster]:
+    """The module's own server: what another module left would be in its numbers."""
+    with running_server(settings) as server:
+        yield server
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def built(settings: Settings, cluster: postgres.Cluster) -> Iterator[Settings]:
         f"password={cluster.password} dbname=callhouse"
     )
     with psycopg.connect(superuser) as connection:
-        connection.execute(registry.TABLES.read_bytes())
+        connection.execute(registry.tables())
     with warehouse.connect(settings) as connection:
         connection.execute(
             """

@@ -10,13 +10,12 @@ import psycopg
 import pytest
 
 from callhouse import quality, warehouse
-from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
 from callhouse.runner import postgres
 from callhouse.settings import Settings
+from callhouse.sources import registry
 
 HERE = Path(__file__).parent
-TABLES = Path(settings_module.REPOSITORY / "plugins/callhouse/sources/delimited/tables.sql")
 FIRST = date(2026, 3, 1)
 DAYS = [FIRST + timedelta(days=n) for n in range(4)]
 CALLS = 200
@@ -34,12 +33,12 @@ def build_id(settings: Settings, cluster: postgres.Cluster) -> Iterator[int]:
 
 def make_build(connection: psycopg.Connection, days: list[date], calls: int) -> int:
     """Landed days, claimed by a new build, with their candidates."""
-    connection.execute(TABLES.read_bytes())
+    connection.execute(registry.tables())
     clear(connection)
     connection.execute("set role callhouse_owner")
     for day in days:
         connection.execute(
-            f"create table if not exists staging.legs_{day:%Y%m%d} partition of "
+            f"create table if not exists staging.delimited_legs_{day:%Y_%m_%d} partition of "
             f"staging.delimited_legs for values from ('{day}') to ('{day + timedelta(days=1)}')"
         )
     legs = (HERE / "test_quality_legs.sql").read_text(encoding="utf-8")
@@ -90,6 +89,7 @@ def test_good_days_pass(settings: Settings, build_id: int) -> None:
     assert bad == []
     assert report.failing_days == {}
     assert {r.suite for r in report.results} == {
+        "staging_asterisk",
         "staging_delimited",
         "marts_calls",
         "marts_queues",

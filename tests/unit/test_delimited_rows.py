@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from callhouse.sources import registry
 from callhouse.sources.contract import RefusedError
 from callhouse.sources.delimited import mapping, rows
 from callhouse.sources.delimited import reader as reader_module
 from callhouse.sources.delimited.reader import DelimitedFile
-from callhouse.sources.registry import PACKAGED
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "delimited" / "anonymous_bank.txt"
+FEEDS = registry.HERE / "delimited" / "feeds"
 FEED = """
 feed: hotline
 vendor: delimited
@@ -86,7 +87,7 @@ def row(number: int = 1, *, talk: str = "60", result: str = "A", agent: str = "a
 
 # ------------------------------------------------------------------------------ the bank feed
 def bank() -> dict[str, dict[str, Any]]:
-    staged, rejected, _ = read(FIXTURE, mapping.load(PACKAGED / "anonymous_bank.yaml"))
+    staged, rejected, _ = read(FIXTURE, mapping.load(FEEDS / "anonymous_bank.yaml"))
     assert rejected == []
     assert len(staged) == 11
     return {item["call_id"].split("-")[1]: item for item in staged}
@@ -379,7 +380,7 @@ def test_the_empty_one_of_joined_columns_is_named(tmp_path: Path) -> None:
     cells[1] = ""
     path = tmp_path / "joined.txt"
     path.write_text("\n".join([lines[0], "\t".join(cells), lines[2]]) + "\n", encoding="utf-8")
-    staged, rejected, _ = read(path, mapping.load(PACKAGED / "anonymous_bank.yaml"))
+    staged, rejected, _ = read(path, mapping.load(FEEDS / "anonymous_bank.yaml"))
     assert len(staged) == 1
     assert [(r.code, r.column) for r in rejected] == [("missing_value", "call_id")]
     assert "column 'call_id' is empty" in rejected[0].reason

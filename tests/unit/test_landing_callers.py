@@ -13,8 +13,8 @@ from callhouse import settings as settings_module
 from callhouse.landing.callers import Callers, Cipher, PhoneBook
 from callhouse.landing.store import preview
 from callhouse.settings import Settings
-from callhouse.sources import contract
 from callhouse.sources.delimited.mapping import Column
+from callhouse.sources.delimited.records import LEGS
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def callers(settings: Settings, kind: str = "phone") -> Callers:
     column = Column(
-        contract.LEGS.by_name["caller"], ("caller",), caller_kind=kind,
+        LEGS.by_name["caller"], ("caller",), caller_kind=kind,
         country="CN" if kind == "phone" else None,
     )  # fmt: skip
     return Callers(settings, "hotline", column)

@@ -190,7 +190,7 @@ def test_marts_know_no_vendor() -> None:
     [
         ("outcome_is_a_known_code", contract.OUTCOMES),
         ("abandon_stage_is_a_known_code", contract.ABANDON_STAGES),
-        ("transfer_type_is_a_known_code", contract.LEGS.by_name["transfer_type"].codes),
+        ("transfer_type_is_a_known_code", contract.TRANSFER_TYPES),
     ],
 )
 def test_codes_are_those_of_the_contract(name: str, codes: tuple[str, ...]) -> None:

@@ -20,14 +20,19 @@ import psycopg
 
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
-from callhouse.landing import store
+from callhouse.landing import heads, store
 from callhouse.landing.callers import Callers
 from callhouse.settings import Settings
-from callhouse.sources import contract, registry
-from callhouse.sources.contract import Batch, Record, RefusedError, Rejected
-from callhouse.sources.delimited import rows as row_reader
-from callhouse.sources.delimited.mapping import Feed, RecordMapping
-from callhouse.sources.delimited.reader import DelimitedFile, Header, Inspection
+from callhouse.sources import registry
+from callhouse.sources.contract import (
+    Batch,
+    Feed,
+    Inspection,
+    Reader,
+    Record,
+    RefusedError,
+    Rejected,
+)
 
 # From this many rows on, a file without one readable row has a wrong mapping, not bad rows.
 WRONG_MAPPING_ROWS = 20
@@ -80,12 +85,11 @@ def land(
 def _land_file(settings: Settings, feed: Feed, path: Path, progress: Progress | None) -> UnitResult:
     record, inspection = "", None
     try:
-        mapping = feed.mapping_for(path.name)
-        record = mapping.record.name
-        with DelimitedFile(path, mapping, feed.file.name) as file:
+        record = feed.record_for(path.name).name
+        with feed.open(path) as file:
             inspection = file.inspect()
             with warehouse.connect(settings) as connection:
-                return _Unit(settings, connection, feed, mapping, file, inspection, progress).land()
+                return _Unit(settings, connection, feed, file, inspection, progress).land()
     except OSError as error:
         return UnitResult(
             feed.name,
@@ -136,16 +140,14 @@ class _Unit:
     """One file on its way into the warehouse, inside one transaction of `connection`."""
 
     def __init__(
-        self, settings: Settings, connection: psycopg.Connection, feed: Feed,
-        mapping: RecordMapping, file: DelimitedFile, inspection: Inspection,
-        progress: Progress | None,
+        self, settings: Settings, connection: psycopg.Connection, feed: Feed, file: Reader,
+        inspection: Inspection, progress: Progress | None,
     ) -> None:  # fmt: skip
         self.settings, self.connection = settings, connection
-        self.feed, self.mapping, self.file = feed, mapping, file
-        self.record: Record = mapping.record
+        self.feed, self.file = feed, file
+        self.record: Record = file.record
         self.inspection, self.progress = inspection, progress
-        callers = (c for c in mapping.columns if c.field.kind == "caller")
-        self.callers = Callers(settings, feed.name, next(callers, None))
+        self.callers = Callers(settings, feed.name, file.caller)
         self.tally = _Tally()
         self.unit_id = 0
 
@@ -157,9 +159,8 @@ class _Unit:
         )
         if earlier := self._earlier():
             return earlier
-        header = self.file.header()
         self.unit_id = self._open_entry()
-        self._copy_all(self._batches(header))
+        self._copy_all(self.file.batches(self.inspection))
         tally = self.tally
         if tally.copied == 0 and tally.rejected >= WRONG_MAPPING_ROWS and tally.first_rejected:
             raise RefusedError(
@@ -170,13 +171,25 @@ class _Unit:
             raise RefusedError(
                 f"{self.file.name} changed while it was read: land it again when it is complete"
             )
+        days, older_days, moved_days = set(tally.days), tally.older_days, set[datetime.date]()
+        if self.record.heads:
+            with warehouse.connect(self.settings, autocommit=True) as side:
+                gathering = heads.gather(
+                    self.connection,
+                    store.Partitions(side, self.record.table),
+                    self.record,
+                    self.feed,
+                    self.unit_id,
+                    days,
+                )
+            days, older_days, moved_days = gathering.days, gathering.older_days, gathering.moved
         settlement = store.settle(
             self.connection,
             self.record,
             self.feed.name,
             self.unit_id,
-            set(tally.days),
-            tally.older_days,
+            days,
+            older_days,
             has_same_rows=_repeats(tally.hashes),
             has_same_keys=_repeats(tally.keys),
         )
@@ -184,15 +197,16 @@ class _Unit:
             self.connection,
             self.record,
             self.unit_id,
-            tally.days,
-            has_changed=settlement.duplicates > 0,
+            dict.fromkeys(days, 0) if self.record.heads else tally.days,
+            has_changed=settlement.duplicates > 0 or self.record.heads is not None,
         )
         store.save_callers(self.connection, self.callers)
         store.save_members(self.connection, self.feed.name, tally.members)
         store.mark_dirty(
-            self.connection, self.record, self.feed.name, self.unit_id, settlement.days
-        )
-        return self._close_entry(header.notes, settlement)
+            self.connection, self.record, self.feed.name, self.unit_id,
+            settlement.days | moved_days,
+        )  # fmt: skip
+        return self._close_entry(sorted(days), settlement)
 
     def _earlier(self) -> UnitResult | None:
         row = self.connection.execute(
@@ -227,11 +241,6 @@ class _Unit:
         )  # fmt: skip
         return int(row[0])
 
-    def _batches(self, header: Header) -> Iterator[Batch]:
-        for raw in self.file.rows(header, self.inspection.size_bytes):
-            self.tally.blank_lines += raw.blank_lines
-            yield row_reader.convert(raw, self.mapping, self.feed, self.file.name)
-
     def _copy_all(self, batches: Iterator[Batch]) -> None:
         """Parse one block and encode another while the server takes a third."""
         with ExitStack() as stack:
@@ -265,11 +274,12 @@ class _Unit:
         tally, rows = self.tally, batch.rows
         tally.read += batch.read
         tally.header_rows += batch.header_rows
+        tally.blank_lines += batch.blank_lines
         tally.rejected += len(batch.rejected)
         tally.copied += rows.height
         if tally.first_rejected is None and batch.rejected:
             tally.first_rejected = min(batch.rejected, key=lambda row: row.line_number)
-        if self.record is contract.LEGS:
+        if self.record.has_caller:
             rows = self.callers.replace(rows)
         for item in self.record.fields:
             if item.member:
@@ -283,26 +293,27 @@ class _Unit:
             around = days
             if self.record.partitioned:
                 around = {day + shift * store.ONE_DAY for day in days for shift in (-1, 0, 1)}
-            tally.older_days |= store.days_with_rows(side, self.record, self.feed.name, around)
+            tally.older_days |= store.days_with_rows(
+                side, self.record.table, self.record.day, self.feed.name, around
+            )
         tally.hashes.append(rows.get_column("row_hash").hash())
-        tally.keys.append(rows.select(pl.struct(self.record.key).hash()).to_series())
+        if self.record.key:
+            tally.keys.append(rows.select(pl.struct(self.record.key).hash()).to_series())
         return rows
 
-    def _close_entry(self, notes: list[str], settlement: store.Settlement) -> UnitResult:
-        tally = self.tally
-        notes = list(notes)
+    def _close_entry(self, days: list[datetime.date], settlement: store.Settlement) -> UnitResult:
+        tally, notes = self.tally, list(self.file.notes)
         if tally.blank_lines:
             notes.append(f"{tally.blank_lines} blank lines skipped")
         if settlement.repeated:
             notes.append(
                 f"{settlement.repeated} rows repeat a key of this file with other content: "
-                + ("kept as calls of their own (~2, ~3 …)" if self.record is contract.LEGS
+                + ("kept as calls of their own (~2, ~3 …)" if self.record.partitioned
                    else "the last of each counts")
             )  # fmt: skip
         if settlement.superseded:
             notes.append(f"{settlement.superseded} earlier rows are superseded by newer versions")
         staged = tally.copied - settlement.duplicates
-        days = sorted(tally.days)
         result = UnitResult(
             self.feed.name,
             self.record.name,

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from phonenumbers import carrier, geocoder
 
 from callhouse.settings import Settings
-from callhouse.sources.delimited.mapping import Column
+from callhouse.sources.contract import CallerRule
 
 KEY_VERSION = 1
 NONCE_BYTES = 12
@@ -109,22 +109,22 @@ class PhoneBook:
 class Callers:
     """Tokens for one file's callers, and the encrypted values that pii.callers still lacks."""
 
-    def __init__(self, settings: Settings, source: str, column: Column | None) -> None:
+    def __init__(self, settings: Settings, source: str, rule: CallerRule | None) -> None:
         # HMAC-SHA256 with the key's two blocks hashed once: hmac.digest costs three times as much.
         key = settings.secret("caller_key").encode()
         block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
         self.cipher = Cipher(settings)
-        self.source, self.column = source, column
-        self._book = PhoneBook(column.country) if column and column.country else None
+        self.source, self.rule = source, rule
+        self._book = PhoneBook(rule.country) if rule and rule.country else None
         self._known = pl.DataFrame(schema=KNOWN)
         self._saved: set[bytes] = set()
         self.found: list[tuple[bytes, str, bytes]] = []  # token, kind, encrypted value
 
     def replace(self, rows: pl.DataFrame) -> pl.DataFrame:
         """`rows` with token, key version, region and carrier in the place of the raw caller."""
-        if self.column is None:
+        if self.rule is None:
             return rows.drop("caller").with_columns(
                 pl.lit(None, pl.Binary).alias("caller_token"),
                 pl.lit(None, pl.Int16).alias("caller_key_version"),

@@ -186,12 +186,13 @@ def settle(
     """Drop exact duplicates, tell repeated keys apart, let new versions supersede old ones.
 
     `older_days`: days (near the unit's) on which the source had rows before. What neither a
-    repeated row nor an older day calls for is not run, and only the named days are read.
+    repeated row nor an older day calls for is not run, and only the named days are read. Records
+    without a key have no versions: what is not the same row is another one.
     """
     names: dict[str, sql.Composable] = {
         "table": identifier(record.table), "day": sql.Identifier(record.day),
         "key": sql.SQL(", ").join(map(sql.Identifier, record.key)),
-        "name": sql.Identifier(record.key[0]),
+        "name": sql.Identifier(record.key[0] if record.key else record.day),
     }  # fmt: skip
     same_key = sql.SQL(" and ").join(
         sql.SQL("o.{0} = n.{0}").format(sql.Identifier(column)) for column in record.key
@@ -222,7 +223,7 @@ def settle(
             "where n.unit_id = %(unit)s and n.{day} = any(%(days)s) "
             "and n.line_number = r.line_number"
         ).format(**names)
-        if record is contract.LEGS:
+        if record.partitioned:
             # Two different rows of one file under one key are two calls: nothing says that the
             # second is a correction of the first, and a lost call cannot be found again.
             repeated = run(
@@ -241,6 +242,7 @@ def settle(
             "and exists (select from {table} as o where o.source = %(source)s "
             "and o.unit_id <> %(unit)s and o.{day} = any(%(older)s) and o.row_hash = n.row_hash)"
         ).rowcount
+    if older_days and record.key:
         old_days = run(
             "update {table} as o set superseded_by = %(unit)s from {table} as n "
             "where n.unit_id = %(unit)s and n.{day} = any(%(days)s) and o.source = %(source)s "
@@ -265,7 +267,7 @@ def count_days(
 
     `counts` is what was copied; where settling removed rows, the table is asked.
     """
-    if record is not contract.LEGS:
+    if not record.partitioned:
         return
     if has_changed:
         statement = sql.SQL(
@@ -280,13 +282,13 @@ def count_days(
 
 
 def days_with_rows(
-    connection: psycopg.Connection, record: Record, source: str, days: set[datetime.date]
+    connection: psycopg.Connection, table: str, day: str, source: str, days: set[datetime.date]
 ) -> set[datetime.date]:
     """Which of `days` have rows of `source` now. Stops at the first row of each day."""
     statement = sql.SQL(
         "select d.day from unnest(%s::date[]) as d (day) where exists "
         "(select from {} as t where t.{} = d.day and t.source = %s)"
-    ).format(identifier(record.table), sql.Identifier(record.day))
+    ).format(identifier(table), sql.Identifier(day))
     return {day for (day,) in connection.execute(statement, [sorted(days), source])}
 
 
@@ -299,14 +301,14 @@ def mark_dirty(
     Reference rows change every day from their validity on that has calls of the source.
     """
     days = changed
-    if record is not contract.LEGS and changed:
+    if record.described and changed:
         partitions = connection.execute(
             "select to_date(right(c.relname, 10), 'YYYY_MM_DD') from pg_inherits as i "
             "inner join pg_class as c on i.inhrelid = c.oid where i.inhparent = %s::regclass",
-            [contract.LEGS.table],
+            [record.described],
         )
         later = {day for (day,) in partitions if day >= min(changed)}
-        days = days_with_rows(connection, contract.LEGS, source, later)
+        days = days_with_rows(connection, record.described, "business_day", source, later)
     connection.execute(
         "insert into ops.dirty_marks (business_day, unit_id, reason) "
         "select day, %s, %s from unnest(%s::date[]) as d (day) order by day",

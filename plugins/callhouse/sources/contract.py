@@ -5,8 +5,10 @@ A source turns its files into `Batch`es of these fields; `callhouse.landing` sto
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from callhouse.errors import CallhouseError
 
@@ -35,13 +37,23 @@ class Record:
     table: str
     key: tuple[str, ...]
     day: str  # column that decides which days a row touches, and its partition if it has one
-    partitioned: bool
+    partitioned: bool  # rows of calls, by business day; others are reference rows
     fields: tuple[Field, ...]
+    # Table of call heads (source, call_id → arrival, business day): rows that are events of a call
+    # belong to the day of its first event, wherever and whenever that one is landed.
+    heads: str | None = None
+    # Table of the calls that reference rows describe: they change its days from their own day on.
+    described: str | None = None
 
     @property
     def by_name(self) -> dict[str, Field]:
         """Fields by their name."""
         return {item.name: item for item in self.fields}
+
+    @property
+    def has_caller(self) -> bool:
+        """Whether rows name callers, which landing replaces by tokens."""
+        return any(item.kind == "caller" for item in self.fields)
 
 
 OUTCOMES = (
@@ -50,88 +62,19 @@ OUTCOMES = (
     "contained", "incomplete", "phantom",
 )  # fmt: skip
 ABANDON_STAGES = ("ivr", "bot", "queue", "ring", "hold", "voicemail")
+TRANSFER_TYPES = ("blind", "attended", "consult")
 CHANNELS = ("ivr", "bot", "human", "callback", "voicemail")
 
-# In the order in which they happen.
-LEG_TIMES = (
-    "arrived_at", "ivr_entered_at", "ivr_left_at", "queue_entered_at", "queue_left_at",
-    "answered_at", "released_at", "ended_at",
-)  # fmt: skip
-# Reported durations and the row times that bound them (METRICS.md, ruling 1).
-LEG_DURATIONS = {
-    "ivr_seconds": ("ivr_entered_at", "ivr_left_at"),
-    "wait_seconds": ("queue_entered_at", "queue_left_at"),
-    "talk_seconds": ("answered_at", "released_at"),
-}
 LONGEST_SECONDS = 10.0**8  # three years; beyond it a duration is no duration
-SERVICE = ("talk_seconds", "hold_seconds", "acw_seconds")
-
-LEGS = Record(
-    "legs",
-    "staging.delimited_legs",
-    key=("call_id", "leg_number"),
-    day="business_day",
-    partitioned=True,
-    fields=(
-        Field("call_id", required=True),
-        Field("leg_number", "integer"),
-        Field("caller", "caller"),
-        Field("caller_region_code", member="region"),
-        Field("caller_carrier"),
-        Field("hotline_id", member="hotline"),
-        Field("channel", "code", codes=CHANNELS, member="channel"),
-        Field("business_type", member="business_type"),
-        Field("queue_id", member="queue"),
-        Field("agent_id", member="agent"),
-        Field("priority"),
-        Field("outcome", "code", required=True, codes=OUTCOMES),
-        Field("abandon_stage", "code", codes=ABANDON_STAGES),
-        Field("transfer_type", "code", codes=("blind", "attended", "consult")),
-        Field("hangup_party", "code", codes=("customer", "agent", "system")),
-        *(Field(name, "seconds") for name in ("ivr_seconds", "wait_seconds", "ring_seconds")),
-        *(Field(name, "seconds") for name in SERVICE),
-        Field("arrived_at", "instant", required=True),
-        *(Field(name, "instant") for name in LEG_TIMES[1:]),
-    ),
-)
-AGENTS = Record(
-    "agents",
-    "staging.delimited_agents",
-    key=("agent_id", "valid_from"),
-    day="valid_from",
-    partitioned=False,
-    fields=(
-        Field("agent_id", required=True, member="agent"),
-        Field("agent_name"),
-        Field("team_id", member="team"),
-        Field("team_name"),
-        Field("region_code", member="region"),
-        Field("valid_from", "day", required=True),
-    ),
-)
-QUEUES = Record(
-    "queues",
-    "staging.delimited_queues",
-    key=("queue_id", "valid_from"),
-    day="valid_from",
-    partitioned=False,
-    fields=(
-        Field("queue_id", required=True, member="queue"),
-        Field("queue_name"),
-        Field("business_type", member="business_type"),
-        Field("valid_from", "day", required=True),
-    ),
-)
-RECORDS = {record.name: record for record in (LEGS, AGENTS, QUEUES)}
 
 # Columns of every staging table that landing fills in beside the record's fields.
-LEG_EXTRAS = ("caller_token", "caller_key_version", "data_issues", "business_day")
+CALL_EXTRAS = ("caller_token", "caller_key_version", "data_issues", "business_day")
 
 
 def staged_columns(record: Record) -> tuple[str, ...]:
     """Columns that a COPY of `record` writes, apart from `source` and `unit_id`."""
     names = tuple(item.name for item in record.fields if item.kind != "caller")
-    extras = LEG_EXTRAS if record is LEGS else ()
+    extras = CALL_EXTRAS if record.has_caller else ()
     return ("line_number", "row_hash", *names, *extras)
 
 
@@ -162,4 +105,95 @@ class Batch:
     rejected: list[Rejected] = field(default_factory=list)
     read: int = 0
     header_rows: int = 0
+    blank_lines: int = 0
     position: float = 0.0  # share of the file that has been read, 0 to 1
+
+
+# ------------------------------------------------------------------------------ vendors
+@dataclass(frozen=True)
+class Inspection:
+    """What a first pass over a whole file found. The hash is of the uncompressed content."""
+
+    content_hash: str
+    size_bytes: int
+    stat: tuple[int, int]
+
+
+class CallerRule(Protocol):
+    """What callers are: telephone numbers of a country, or (None) ids of customers."""
+
+    @property
+    def country(self) -> str | None:
+        """Country of numbers without prefix."""
+
+
+class Reader(Protocol):
+    """One open file. `inspect` comes first, then `batches`, then `is_unchanged`.
+
+    Everything else (ledger, tokens, quarantine, duplicates, days, marks) is landing's. A reader
+    raises RefusedError where the file as a whole cannot be landed.
+    """
+
+    notes: list[str]  # what a person should know of this file, complete after the last batch
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+
+    @property
+    def record(self) -> Record:
+        """What its rows are."""
+
+    @property
+    def caller(self) -> CallerRule | None:
+        """What the rows' callers are, if they have any."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def inspect(self) -> Inspection:
+        """Hash the content and refuse what no row could be read from."""
+
+    def batches(self, seen: Inspection) -> Iterator[Batch]:
+        """The file's rows in its order; lines are numbered from 1, each in one batch."""
+
+    def is_unchanged(self, seen: Inspection) -> bool:
+        """Whether the file is still as it was inspected."""
+
+
+class Feed(Protocol):
+    """A source of files. Made by `load` of the vendor's `mapping` module from a YAML file."""
+
+    @property
+    def name(self) -> str:
+        """The source's name everywhere in the warehouse."""
+
+    @property
+    def vendor(self) -> str:
+        """The folder in `sources/` that reads it."""
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+
+    @property
+    def time_zone(self) -> str:
+        """Zone of its business days."""
+
+    @property
+    def file(self) -> Path:
+        """The YAML file."""
+
+    @property
+    def is_overridable(self) -> bool:
+        """Whether a file of the same name in the feeds folder may take this one's place.
+
+        Not where it says how columns are read: what is landed would then mean two things.
+        """
+
+    def record_for(self, name: str) -> Record:
+        """What a file of this name holds; RefusedError where none is expected."""
+
+    def open(self, path: Path) -> Reader:
+        """The file, ready to be landed."""

@@ -1,18 +1,33 @@
-"""The feeds an instance knows, and their registration in the warehouse."""
+"""The feeds an instance knows, and their registration in the warehouse.
+
+A vendor is a folder here with `mapping.py` (its `load` reads a feed's YAML), `tables.sql` and
+perhaps feeds that come with Callhouse.
+"""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import cast
 
 import psycopg
 
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
-from callhouse.sources.delimited import mapping
-from callhouse.sources.delimited.mapping import Feed
+from callhouse.sources import document
+from callhouse.sources.contract import Feed
 
-PACKAGED = Path(__file__).parent / "delimited" / "feeds"
-TABLES = Path(__file__).parent / "delimited" / "tables.sql"
+HERE = Path(__file__).parent
+
+
+def vendors() -> list[str]:
+    """Every vendor that Callhouse reads."""
+    return sorted(file.parent.name for file in HERE.glob("*/tables.sql"))
+
+
+def tables() -> bytes:
+    """SQL that creates the staging tables of every vendor. Safe to repeat."""
+    return b"\n".join((HERE / vendor / "tables.sql").read_bytes() for vendor in vendors())
 
 
 def feeds(settings: Settings) -> list[Feed]:
@@ -21,7 +36,8 @@ def feeds(settings: Settings) -> list[Feed]:
     A broken mapping must not take the others with it: it is left out here, told by `problems`
     and raised by `feed`.
     """
-    return [item for item in _mappings(settings).values() if isinstance(item, Feed)]
+    known = _mappings(settings).values()
+    return [item for item in known if not isinstance(item, CallhouseError)]
 
 
 def problems(settings: Settings) -> list[str]:
@@ -45,19 +61,29 @@ def feed(settings: Settings, name: str) -> Feed:
 
 def _mappings(settings: Settings) -> dict[str, Feed | CallhouseError]:
     found: dict[str, Feed | CallhouseError] = {}
-    for directory in (PACKAGED, settings.feeds_directory):
+    own = settings.feeds_directory
+    for directory in (*(HERE / vendor / "feeds" for vendor in vendors()), own):
         for file in sorted(directory.glob("*.yaml")) if directory.is_dir() else ():
             name = file.stem
-            if name in found:
+            try:
+                loaded: Feed | CallhouseError = _load(settings, file)
+            except (CallhouseError, OSError) as error:
+                loaded = CallhouseError(str(error))
+            before = found.get(name)
+            if isinstance(before, CallhouseError) or (before and not before.is_overridable):
                 found[f"{name} ({file})"] = CallhouseError(
                     f"feed {name} is mapped twice: rename or remove {file}"
                 )
-                continue
-            try:
-                found[name] = mapping.load(file)
-            except (CallhouseError, OSError) as error:
-                found[name] = CallhouseError(str(error))
+            else:
+                found[name] = loaded
     return dict(sorted(found.items()))
+
+
+def _load(settings: Settings, file: Path) -> Feed:
+    node = document.read(file)
+    vendor = node.text("vendor", choices=tuple(vendors()))
+    module = importlib.import_module(f"callhouse.sources.{vendor}.mapping")
+    return cast(Feed, module.load(file, settings.time_zone))
 
 
 def register(connection: psycopg.Connection, *wanted: Feed) -> None:
@@ -65,9 +91,7 @@ def register(connection: psycopg.Connection, *wanted: Feed) -> None:
     with connection.transaction():
         # Two first landings at once would both create the tables.
         connection.execute("select pg_advisory_xact_lock(hashtextextended('register', 0))")
-        known = connection.execute("select to_regclass('staging.delimited_queues')").fetchone()
-        if known is None or known[0] is None:
-            connection.execute(TABLES.read_bytes())
+        connection.execute(tables())
         for item in wanted:
             connection.execute(
                 "insert into ops.sources (source, vendor, label, time_zone) "

@@ -2,6 +2,8 @@
 -- The one place where connections are filtered to the claimed days.
 with unioned as (
     select * from {{ ref('stg_delimited__agent_connections') }}
+    union all
+    select * from {{ ref('stg_asterisk__agent_connections') }}
 ),
 
 final as (

@@ -2,6 +2,8 @@
 -- The one place where calls are filtered to the claimed days.
 with unioned as (
     select * from {{ ref('stg_delimited__calls') }}
+    union all
+    select * from {{ ref('stg_asterisk__calls') }}
 ),
 
 final as (

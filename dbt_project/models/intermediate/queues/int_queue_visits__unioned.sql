@@ -2,6 +2,8 @@
 -- The one place where visits are filtered to the claimed days.
 with unioned as (
     select * from {{ ref('stg_delimited__queue_visits') }}
+    union all
+    select * from {{ ref('stg_asterisk__queue_visits') }}
 ),
 
 final as (

@@ -1,25 +1,19 @@
-"""A feed's mapping: YAML written by a data engineer, checked here, key by key.
-
-Every scalar is read as text (no YAML 1.1 surprises: `NO` stays NO and `0:00:00` stays 0:00:00).
-"""
+"""A feed's mapping: how the columns of its files become fields of the intake contract."""
 
 from __future__ import annotations
 
 import codecs
 import datetime
-import difflib
 import re
-import zoneinfo
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from callhouse.errors import CallhouseError
-from callhouse.sources import contract
-from callhouse.sources.contract import Field, Record
+from callhouse.sources import contract, document
+from callhouse.sources.contract import Field, Reader, Record
+from callhouse.sources.delimited.records import RECORDS
+from callhouse.sources.document import Node, near
 
 DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 DEFAULT_PLAUSIBLE_FROM = datetime.date(1990, 1, 1)
@@ -115,6 +109,7 @@ class Feed:
     time_zone: str
     records: tuple[RecordMapping, ...]
     file: Path
+    is_overridable: bool = False
 
     def mapping_for(self, name: str) -> RecordMapping:
         """The record whose file pattern takes `name`; RefusedError where none does."""
@@ -127,128 +122,27 @@ class Feed:
             f"rename the file, or add a pattern under 'files' in {self.file.name}"
         )
 
+    def record_for(self, name: str) -> Record:
+        """What a file of this name holds; RefusedError where no pattern takes it."""
+        return self.mapping_for(name).record
+
+    def open(self, path: Path) -> Reader:
+        """The file, ready to be landed."""
+        from callhouse.sources.delimited.rows import DelimitedReader  # polars takes long to import
+
+        return DelimitedReader(path, self.mapping_for(path.name), self)
+
 
 # ------------------------------------------------------------------------------ reading YAML
-class _Loader(yaml.BaseLoader):
-    """Text scalars only, and no key twice."""
+def load(file: Path, default_zone: str | None = None) -> Feed:
+    """Read and check a mapping; CallhouseError names file, key and fix.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key.value}' is there twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _Node:
-    """A mapping in the YAML file that knows where it is, and which of its keys were used."""
-
-    def __init__(self, file: Path, path: str, value: object) -> None:
-        self.file, self.path = file, path
-        if not isinstance(value, dict):
-            raise self.error("", "must be a block of 'key: value' lines")
-        self.value: dict[str, Any] = value
-        self.used: list[str] = []
-
-    def error(self, key: str, problem: str) -> CallhouseError:
-        where = ".".join(part for part in (self.path, key) if part)
-        return CallhouseError(f"{self.file.name}: {where or 'the file'}: {problem}")
-
-    def has(self, key: str) -> bool:
-        return key in self.value
-
-    def raw(self, key: str, default: Any = None) -> Any:
-        self.used.append(key)
-        if key not in self.value and default is None:
-            raise self.error("", f"key '{key}' is missing: add it")
-        return self.value.get(key, default)
-
-    def text(self, key: str, default: str | None = None, choices: tuple[str, ...] = ()) -> str:
-        value = self.raw(key, default)
-        if not isinstance(value, str):
-            raise self.error(key, "must be one value, not a list or block")
-        if choices and value not in choices:
-            listed = ", ".join(choices) + _near(value, choices)
-            raise self.error(key, f"'{value}' is not one of {listed}")
-        return value
-
-    def number(self, key: str, default: str) -> float:
-        value = self.text(key, default)
-        try:
-            return float(value)
-        except ValueError:
-            raise self.error(key, f"'{value}' is no number") from None
-
-    def date(self, key: str) -> datetime.date | None:
-        value = self.text(key, "")
-        try:
-            return datetime.date.fromisoformat(value) if value else None
-        except ValueError:
-            raise self.error(key, f"'{value}' is no date: write YYYY-MM-DD") from None
-
-    def texts(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
-        value = self.raw(key, default)
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, (list, tuple)) or not all(isinstance(i, str) for i in items):
-            raise self.error(key, "must be a value or a list of values")
-        return tuple(items)
-
-    def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
-        value = self.raw(key, {})
-        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-            raise self.error(key, "must be a block of 'code: meaning' lines")
-        return tuple(value.items())
-
-    def blocks(self, key: str, default: list[Any] | None = None) -> list[_Node]:
-        value = self.raw(key, default)
-        if not isinstance(value, list):
-            raise self.error(key, "must be a list: start each entry with '- '")
-        return [
-            _Node(self.file, f"{self.path + '.' if self.path else ''}{key}[{i + 1}]", item)
-            for i, item in enumerate(value)
-        ]
-
-    def block(self, key: str, default: dict[str, Any] | None = None) -> _Node:
-        path = f"{self.path}.{key}" if self.path else key
-        return _Node(self.file, path, self.raw(key, default))
-
-    def finish(self, *, allowed: tuple[str, ...] = ()) -> None:
-        """Refuse every key that nothing asked for."""
-        known = [*self.used, *allowed]
-        for key in self.value:
-            if key not in known:
-                listed = ", ".join(sorted(set(known)))
-                raise self.error(key, f"unknown key{_near(key, known)}; known here: {listed}")
-
-
-def _near(word: str, choices: Any) -> str:
-    found = difflib.get_close_matches(word, list(choices), 1)
-    return f" (did you mean '{found[0]}'?)" if found else ""
-
-
-def load(file: Path) -> Feed:
-    """Read and check a mapping; CallhouseError names file, key and fix."""
-    try:
-        document = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise CallhouseError(f"{file.name} is no valid YAML: {problem}") from None
-    node = _Node(file, "", document)
-    name = node.text("feed")
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
-        raise node.error("feed", f"'{name}': use lower-case letters, digits and _, a letter first")
-    if name != file.stem:
-        raise node.error(
-            "feed", f"'{name}' must be the file's name: rename the file to {name}.yaml"
-        )
-    zone = node.text("time_zone")
-    try:
-        zoneinfo.ZoneInfo(zone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        raise node.error("time_zone", f"'{zone}' is no time zone: e.g. Asia/Shanghai") from None
+    `default_zone` (the instance's) does not count: local times need the zone of their writer.
+    """
+    del default_zone
+    node = document.read(file)
+    name = document.feed_name(node)
+    zone = document.time_zone(node)
     records = tuple(_record(item) for item in node.blocks("records"))
     if not records:
         raise node.error("records", "needs at least one entry")
@@ -264,8 +158,8 @@ def load(file: Path) -> Feed:
     return feed
 
 
-def _record(node: _Node) -> RecordMapping:
-    record = contract.RECORDS[node.text("record", choices=tuple(contract.RECORDS))]
+def _record(node: Node) -> RecordMapping:
+    record = RECORDS[node.text("record", choices=tuple(RECORDS))]
     delimiter = node.text("delimiter")
     delimiter = DELIMITERS.get(delimiter, delimiter)
     if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
@@ -306,7 +200,7 @@ def _record(node: _Node) -> RecordMapping:
     return mapping
 
 
-def _check(node: _Node, mapping: RecordMapping) -> None:
+def _check(node: Node, mapping: RecordMapping) -> None:
     times = mapping.clock.times if mapping.clock else ()
     fields = [column.field.name for column in (*times, *mapping.columns)]
     if twice := {name for name in fields if fields.count(name) > 1}:
@@ -324,22 +218,22 @@ def _check(node: _Node, mapping: RecordMapping) -> None:
                 raise node.error("names", f"has no '{name}', which a field is mapped to: add it")
 
 
-def _field(node: _Node, name: str, record: Record) -> Field:
+def _field(node: Node, name: str, record: Record) -> Field:
     known = record.by_name
     if name not in known:
         raise node.error(
             name,
-            f"{record.name} have no such field{_near(name, known)}; fields: {', '.join(known)}",
+            f"{record.name} have no such field{near(name, known)}; fields: {', '.join(known)}",
         )
     return known[name]
 
 
-def _column(parent: _Node, name: str, record: Record) -> Column:
+def _column(parent: Node, name: str, record: Record) -> Column:
     item = _field(parent, name, record)
     value = parent.raw(name)
     if isinstance(value, str):  # short form: the column's name
         value = {"column": value}
-    node = _Node(parent.file, f"{parent.path}.{name}", value)
+    node = Node(parent.file, f"{parent.path}.{name}", value)
     ways = [key for key in ("column", "join", "constant", "copy") if node.has(key)]
     if len(ways) != 1:
         raise node.error("", "say exactly one of column, join, constant, copy")
@@ -361,7 +255,7 @@ def _column(parent: _Node, name: str, record: Record) -> Column:
     return Column(item, **options)
 
 
-def _kind_options(node: _Node, item: Field) -> dict[str, Any]:
+def _kind_options(node: Node, item: Field) -> dict[str, Any]:
     """Options that only fields of one kind know."""
     options: dict[str, Any] = {}
     if item.kind in ("code", "text"):
@@ -373,7 +267,7 @@ def _kind_options(node: _Node, item: Field) -> dict[str, Any]:
                 raise node.error(
                     f"codes.{code}",
                     f"'{meaning}' is not one of {', '.join(item.codes)}"
-                    + _near(meaning, item.codes),
+                    + near(meaning, item.codes),
                 )
         options["codes"] = codes or tuple((code, code) for code in item.codes)
     elif item.kind in ("instant", "day"):
@@ -385,11 +279,7 @@ def _kind_options(node: _Node, item: Field) -> dict[str, Any]:
     elif item.kind == "caller":
         options["caller_kind"] = node.text("kind", choices=("phone", "id"))
         if options["caller_kind"] == "phone":
-            options["country"] = node.text("country")
-            from phonenumbers import SUPPORTED_REGIONS  # takes long, and few feeds need it
-
-            if options["country"] not in SUPPORTED_REGIONS:
-                raise node.error("country", f"'{options['country']}' is no country: e.g. CN")
+            options["country"] = document.country(node)
         if node.has("pattern"):
             options["pattern"] = node.text("pattern")
             try:
@@ -401,7 +291,7 @@ def _kind_options(node: _Node, item: Field) -> dict[str, Any]:
     return options
 
 
-def _clock(node: _Node, record: Record) -> Clock:
+def _clock(node: Node, record: Record) -> Clock:
     date = node.block("date")
     date_column = Column(
         Field("date", "day", required=True),
@@ -428,14 +318,14 @@ def _clock(node: _Node, record: Record) -> Clock:
     return clock
 
 
-def _rule(node: _Node, record: Record) -> Rule:
+def _rule(node: Node, record: Record) -> Rule:
     when, then = node.block("when"), node.block("set", {})
     conditions = []
     for name in when.value:
         item = _field(when, name, record)
         value = when.raw(name)
         if isinstance(value, dict):
-            bounds = _Node(node.file, f"{when.path}.{name}", value)
+            bounds = Node(node.file, f"{when.path}.{name}", value)
             if item.kind not in ("seconds", "integer"):
                 raise bounds.error("", "above and below need a field that is a number")
             above = bounds.number("above", "0") if bounds.has("above") else None

@@ -7,46 +7,28 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import hashlib
-import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import polars as pl
 
-from callhouse.sources.contract import RefusedError, Rejected
+from callhouse.sources.contract import Inspection, RefusedError, Rejected
 from callhouse.sources.delimited.mapping import DELIMITERS, RecordMapping
+from callhouse.sources.files import BLOCK_BYTES, LONGEST_LINE, LineFile
 
 try:
     from _md5 import md5  # type: ignore[import-not-found]  # OpenSSL costs twice as much per row
 except ImportError:
     from hashlib import md5
 
-BLOCK_BYTES = 16 << 20
-# A text file has line ends; 64 MiB without one is something else.
-LONGEST_LINE = 64 << 20
 LONGEST_QUOTED_ROW = 100  # lines that one quoted field may span
 SAMPLE_LINES = 100
 # From this share of unreadable lines on, the encoding is wrong, not the lines.
 WRONG_ENCODING_SHARE = 0.2
-MAGIC = {b"PK\x03\x04": "a zip archive", b"7z\xbc\xaf": "a 7-Zip archive", b"BZh": "bzip2",
-         b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard", b"\xd0\xcf\x11\xe0": "an Excel file",
-         b"PAR1": "a Parquet file"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What a first pass over a whole file found. The hash is of the uncompressed content."""
-
-    content_hash: str
-    size_bytes: int
-    stat: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -72,52 +54,29 @@ class RawRows:
     position: float
 
 
-class DelimitedFile:
+class DelimitedFile(LineFile):
     """One open file. `inspect` comes first, then `header`, then `rows`."""
 
     def __init__(self, path: Path, mapping: RecordMapping, feed_file: str) -> None:
-        self.path, self.mapping, self.feed_file = path, mapping, feed_file
-        self.name = path.name
-        self._handle: IO[bytes] = path.open("rb")
-        start = self._handle.read(8)
-        self.is_gzip = start.startswith(b"\x1f\x8b")
-        for magic, kind in MAGIC.items():
-            if start.startswith(magic):
-                self._handle.close()
-                raise RefusedError(f"{self.name} is {kind}: send text, plain or as .gz")
-
-    def __enter__(self) -> DelimitedFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.close()
+        super().__init__(path)
+        self.mapping, self.feed_file = mapping, feed_file
 
     # ------------------------------------------------------------------------------ bytes
     def _chunks(self) -> Iterator[bytes]:
         """The file's uncompressed bytes, as UTF-8 where the encoding is not a superset of ASCII."""
-        self._handle.seek(0)
-        stream: IO[bytes] | gzip.GzipFile = self._handle
-        if self.is_gzip:
-            stream = gzip.GzipFile(fileobj=self._handle)
         wide = self.mapping.encoding.startswith(("utf-16", "utf-32"))
         decoder = codecs.getincrementaldecoder(self.mapping.encoding)() if wide else None
         first = True
         try:
-            while chunk := stream.read(BLOCK_BYTES):
-                if decoder:
-                    chunk = decoder.decode(chunk).encode()
+            for chunk in self._uncompressed(BLOCK_BYTES):
+                text = decoder.decode(chunk).encode() if decoder else chunk
                 if first:
-                    self._refuse_utf16(chunk)
-                    chunk = chunk.removeprefix(codecs.BOM_UTF8)
+                    self._refuse_utf16(text)
+                    text = text.removeprefix(codecs.BOM_UTF8)
                     first = False
-                yield chunk
+                yield text
             if decoder and (rest := decoder.decode(b"", final=True)):
                 yield rest.encode()
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise RefusedError(
-                f"{self.name} is cut off or damaged ({error}): get the file again; "
-                "nothing of it was landed"
-            ) from None
         except UnicodeDecodeError as error:
             raise RefusedError(
                 f"{self.name} is not {self.mapping.encoding} (byte {error.start} of a block): "
@@ -131,34 +90,9 @@ class DelimitedFile:
                 f"{self.mapping.encoding}: set 'encoding: utf-16'"
             )
 
-    def _blocks(self) -> Iterator[bytes]:
-        """Bytes cut at line ends; only the last block may end without one."""
-        rest: list[bytes] = []
-        held = 0
-        old_mac: bool | None = None
-        for chunk in self._chunks():
-            if old_mac is None:
-                old_mac = b"\n" not in chunk and b"\r" in chunk
-            if old_mac:
-                chunk = chunk.replace(b"\r", b"\n")
-            end = chunk.rfind(b"\n") + 1
-            if end:
-                yield b"".join((*rest, chunk[:end]))
-                rest, held = [], 0
-            rest.append(chunk[end:])
-            held += len(chunk) - end
-            if held > LONGEST_LINE:
-                raise RefusedError(
-                    f"{self.name} has {LONGEST_LINE >> 20} MiB without a line end: "
-                    "this is no delimited text; check what the export wrote"
-                )
-        if held:
-            yield b"".join(rest)
-
     # ------------------------------------------------------------------------------ inspection
     def inspect(self) -> Inspection:
         """Hash the content and refuse what no row could be read from."""
-        status = os.fstat(self._handle.fileno())
         digest = hashlib.sha256()
         size = lines = unreadable = foreign = first_bad = 0
         for block in self._blocks():
@@ -185,12 +119,7 @@ class DelimitedFile:
                 f"{self.name} is UTF-8, but {self.feed_file} says {self.mapping.encoding}: "
                 "set 'encoding: utf-8'"
             )
-        return Inspection(digest.hexdigest(), size, (status.st_size, status.st_mtime_ns))
-
-    def is_unchanged(self, seen: Inspection) -> bool:
-        """Whether the file is still as it was inspected."""
-        status = os.fstat(self._handle.fileno())
-        return seen.stat == (status.st_size, status.st_mtime_ns)
+        return Inspection(digest.hexdigest(), size, self._stat())
 
     def _unreadable_lines(self, block: bytes) -> tuple[list[int], int]:
         """Lines that the encoding cannot be, and bytes that could be UTF-8 instead."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import polars as pl
 
 from callhouse.sources import contract
-from callhouse.sources.contract import Batch, Rejected
-from callhouse.sources.delimited import zones
+from callhouse.sources.contract import Batch, Inspection, Rejected
+from callhouse.sources.delimited import records, zones
 from callhouse.sources.delimited.mapping import Clock, Column, Condition, Feed, RecordMapping
-from callhouse.sources.delimited.reader import RawRows
+from callhouse.sources.delimited.reader import DelimitedFile, RawRows
 
 TOLERANCE_SECONDS = 2  # METRICS.md, ruling 1
 DAY = 86_400 * zones.MICRO
@@ -60,6 +61,23 @@ class _Work:
             self.issues.append(pl.col(name))
 
 
+class DelimitedReader(DelimitedFile):
+    """A delimited file as landing reads it."""
+
+    def __init__(self, path: Path, mapping: RecordMapping, feed: Feed) -> None:
+        super().__init__(path, mapping, feed.file.name)
+        self.feed, self.notes = feed, list[str]()
+        self.record = mapping.record
+        self.caller = next((c for c in mapping.columns if c.field.kind == "caller"), None)
+
+    def batches(self, seen: Inspection) -> Iterator[Batch]:
+        """Typed rows, block by block."""
+        header = self.header()
+        self.notes += header.notes
+        for raw in self.rows(header, seen.size_bytes):
+            yield convert(raw, self.mapping, self.feed, self.name)
+
+
 def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) -> Batch:
     """Type, code and check the rows of one block."""
     # "c:" keeps the file's columns apart from the fields, which may have the same names.
@@ -73,7 +91,7 @@ def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) ->
             work.frame = work.frame.with_columns(pl.col(column.copy).alias(column.field.name))
     times = _to_utc(work, mapping, feed.time_zone)
     _check_fields(work, mapping)
-    if mapping.record is contract.LEGS:
+    if mapping.record is records.LEGS:
         _durations(work, times)
         _refine(work, mapping)
         _service_only_when_answered(work)
@@ -85,6 +103,7 @@ def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) ->
         raw.rejected + rejected,
         read=raw.frame.height + len(raw.rejected),
         header_rows=raw.header_rows,
+        blank_lines=raw.blank_lines,
         position=raw.position,
     )
 
@@ -267,7 +286,7 @@ def _to_utc(work: _Work, mapping: RecordMapping, zone: str) -> list[str]:
     """Turn local instants into UTC microseconds; returns the instants that the mapping fills."""
     steps = mapping.clock.times if mapping.clock else ()
     columns = {c.field.name: c for c in (*steps, *mapping.columns) if c.field.kind == "instant"}
-    names = [name for name in contract.LEG_TIMES if name in columns]
+    names = [name for name in records.LEG_TIMES if name in columns]
     if not names:
         _check_days(work, mapping, mapping.record.day)
         return []
@@ -316,7 +335,7 @@ def _to_utc(work: _Work, mapping: RecordMapping, zone: str) -> list[str]:
 
 def _check_days(work: _Work, mapping: RecordMapping, name: str) -> None:
     low = mapping.plausible_from
-    ahead = datetime.timedelta(days=1 if mapping.record is contract.LEGS else 366)
+    ahead = datetime.timedelta(days=1 if mapping.record is records.LEGS else 366)
     high = mapping.plausible_to or datetime.datetime.now(datetime.UTC).date() + ahead
     day = pl.col(name)
     work.problem(
@@ -330,13 +349,13 @@ def _check_days(work: _Work, mapping: RecordMapping, name: str) -> None:
 # ------------------------------------------------------------------------------ durations
 def _durations(work: _Work, times: list[str]) -> None:
     """Reported durations against the row times that bound them (METRICS.md, ruling 1)."""
-    fields = [item.name for item in contract.LEGS.fields if item.kind == "seconds"]
+    fields = [item.name for item in records.LEGS.fields if item.kind == "seconds"]
     missing = [pl.lit(None, pl.Float64).alias(n) for n in fields if n not in work.frame.columns]
     work.frame = work.frame.with_columns(missing)
     held = pl.col("hold_seconds").fill_null(0)
     for name in fields:
         value = pl.col(name)
-        bounds = contract.LEG_DURATIONS.get(name, ("", ""))
+        bounds = records.LEG_DURATIONS.get(name, ("", ""))
         if bounds[0] not in times or bounds[1] not in times:
             work.issue(value < 0, f"negative:{name}")
             work.frame = work.frame.with_columns(pl.when(value >= 0).then(value).alias(name))
@@ -360,10 +379,10 @@ def _durations(work: _Work, times: list[str]) -> None:
 def _service_only_when_answered(work: _Work) -> None:
     """Without an answer there is no service: such times and durations are the source's dirt."""
     answered = pl.col("outcome") == "answered"
-    present = [name for name in contract.LEG_TIMES if name in work.frame.columns]
-    for name in contract.SERVICE:
+    present = [name for name in records.LEG_TIMES if name in work.frame.columns]
+    for name in records.SERVICE:
         work.issue(~answered & (pl.col(name) > 0), f"unanswered:{name}")
-    emptied = [*contract.SERVICE, *(n for n in ("answered_at", "released_at") if n in present)]
+    emptied = [*records.SERVICE, *(n for n in ("answered_at", "released_at") if n in present)]
     work.frame = work.frame.with_columns(
         pl.when(answered).then(pl.col(name)).alias(name) for name in emptied
     )
@@ -447,6 +466,6 @@ def _separate(
                 "day": pl.Date()}.get(item.kind, pl.String())  # fmt: skip
         present = pl.col(item.name) if item.name in frame.columns else pl.lit(None)
         wanted.append(present.cast(kind).alias(item.name))
-    if mapping.record is contract.LEGS:
+    if mapping.record is records.LEGS:
         wanted += [pl.col("business_day"), pl.col("data_issues")]
     return frame.select("line_number", "row_hash", *wanted), rejected

@@ -1,0 +1,130 @@
+"""Call heads: the day of a call whose events come one by one, in any order and from any file.
+
+An event is copied into the day of its own time. `gather` then puts the unit's events into the
+days of their calls, and takes a call's older events along where an earlier one has moved it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from callhouse.landing import store
+from callhouse.sources.contract import Feed, Record
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """Business days after gathering."""
+
+    days: set[datetime.date]  # of the unit's rows
+    older_days: set[datetime.date]  # those of them with rows of other units
+    moved: set[datetime.date]  # from which and to which rows of other units were moved
+
+
+def gather(
+    connection: psycopg.Connection, partitions: store.Partitions, record: Record, feed: Feed,
+    unit_id: int, days: set[datetime.date],
+) -> Gathering:  # fmt: skip
+    """Move events to the day of their call's arrival.
+
+    A call arrives when its first event says that it began: its record before may be lost. The
+    smallest (event_at, began_at) wins, whatever order units come in.
+    """
+    if record.heads is None:
+        raise ValueError(f"{record.name} have no call heads")
+    names = {
+        "table": store.identifier(record.table), "heads": store.identifier(record.heads),
+        "name": sql.Identifier(record.heads.split(".")[1]),
+    }  # fmt: skip
+    values: dict[str, object] = {
+        "source": feed.name, "unit": unit_id, "zone": feed.time_zone, "days": sorted(days),
+    }  # fmt: skip
+
+    def run(statement: str) -> psycopg.Cursor:
+        return connection.execute(sql.SQL(statement).format(**names), values)
+
+    # A unit's rows have no statistics yet: a nested loop would be chosen by mistake.
+    connection.execute("set local enable_nestloop = off")
+    run(
+        "create temporary table landed_heads on commit drop as "
+        "select distinct on (call_id) call_id, event_at as first_event_at, "
+        "began_at as arrived_at, (began_at at time zone %(zone)s)::date as business_day, "
+        "null::date as old_day from {table} where unit_id = %(unit)s "
+        "and business_day = any(%(days)s) and call_id is not null "
+        "order by call_id, event_at, began_at"
+    )
+    run(
+        "update landed_heads as l set old_day = h.business_day from {heads} as h "
+        "where h.source = %(source)s and h.call_id = l.call_id"
+    )
+    run(
+        "update landed_heads as l set first_event_at = h.first_event_at, "
+        "arrived_at = h.arrived_at, business_day = h.business_day from {heads} as h "
+        "where h.source = %(source)s and h.call_id = l.call_id "
+        "and (h.first_event_at, h.arrived_at) <= (l.first_event_at, l.arrived_at)"
+    )
+    run(
+        "insert into {heads} (source, call_id, business_day, first_event_at, arrived_at) "
+        "select %(source)s, call_id, business_day, first_event_at, arrived_at from landed_heads "
+        "on conflict (source, call_id) do update set business_day = excluded.business_day, "
+        "first_event_at = excluded.first_event_at, arrived_at = excluded.arrived_at "
+        "where ({name}.first_event_at, {name}.arrived_at) "
+        "is distinct from (excluded.first_event_at, excluded.arrived_at)"
+    )
+    known = {day for (day,) in run("select distinct business_day from landed_heads")}
+    partitions.ensure(known)
+    run(
+        "update {table} as t set business_day = l.business_day from landed_heads as l "
+        "where t.unit_id = %(unit)s and t.business_day = any(%(days)s) "
+        "and t.call_id = l.call_id and t.business_day <> l.business_day"
+    )
+    moved = _move_older(connection, record, feed.name, unit_id)
+    values["days"] = sorted(days | known)
+    there = "select distinct business_day from {table} where business_day = any(%(days)s) and "
+    return Gathering(
+        days={day for (day,) in run(there + "unit_id = %(unit)s")},
+        older_days={
+            day for (day,) in run(there + "source = %(source)s and unit_id <> %(unit)s")
+        },
+        moved=moved,
+    )  # fmt: skip
+
+
+def _move_older(
+    connection: psycopg.Connection, record: Record, source: str, unit_id: int
+) -> set[datetime.date]:
+    """Take the staged events of calls that begin earlier than known along, with their ledger."""
+    changes = connection.execute(
+        "select distinct old_day, business_day from landed_heads where old_day <> business_day"
+    ).fetchall()
+    for old_day, new_day in changes:
+        statement = sql.SQL(
+            "with moved as (update {} as t set business_day = %(new)s from landed_heads as l "
+            "where t.business_day = %(old)s and t.source = %(source)s and t.unit_id <> %(unit)s "
+            "and l.old_day = %(old)s and l.business_day = %(new)s and t.call_id = l.call_id "
+            "returning t.unit_id), counted as ("
+            "select unit_id, count(*) as rows from moved group by unit_id), added as ("
+            "insert into ops.unit_days (unit_id, business_day, staged_rows) "
+            "select unit_id, %(new)s, rows from counted on conflict (unit_id, business_day) "
+            "do update set staged_rows = unit_days.staged_rows + excluded.staged_rows) "
+            "update ops.unit_days as d set staged_rows = d.staged_rows - c.rows "
+            "from counted as c where d.unit_id = c.unit_id and d.business_day = %(old)s "
+            "returning d.unit_id"
+        ).format(store.identifier(record.table))
+        parameters = {"old": old_day, "new": new_day, "source": source, "unit": unit_id}
+        units = [unit for (unit,) in connection.execute(statement, parameters)]
+        connection.execute(
+            "delete from ops.unit_days where business_day = %s and staged_rows = 0", [old_day]
+        )
+        connection.execute(
+            "update ops.units as u set first_day = d.first_day, last_day = d.last_day from ("
+            "select unit_id, min(business_day) as first_day, max(business_day) as last_day "
+            "from ops.unit_days where unit_id = any(%s) group by unit_id) as d "
+            "where u.unit_id = d.unit_id",
+            [units],
+        )
+    return {day for change in changes for day in change}

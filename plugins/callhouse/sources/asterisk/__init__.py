@@ -1,0 +1,1 @@
+"""Asterisk: the queue log of app_queue, one line per event."""

@@ -1,0 +1,95 @@
+"""Feeds of Asterisk: what there is to say about them in YAML, and the record they hold."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from callhouse.sources import document
+from callhouse.sources.contract import Field, Reader, Record, RefusedError
+
+DEFAULT_PLAUSIBLE_FROM = datetime.date(1990, 1, 1)
+
+EVENTS = Record(
+    "events",
+    "staging.asterisk_events",
+    key=(),  # an event has no newer version
+    day="business_day",
+    partitioned=True,
+    fields=(
+        Field("call_id"),
+        Field("reported_call_id"),
+        Field("queue_id", member="queue"),
+        Field("agent_id", member="agent"),
+        Field("event", required=True),
+        *(Field(f"data{number}") for number in range(1, 6)),
+        Field("hotline_id", member="hotline"),
+        Field("caller", "caller"),
+        Field("caller_region_code", member="region"),
+        Field("caller_carrier"),
+        *(Field(name, "seconds") for name in ("wait_seconds", "ring_seconds", "talk_seconds")),
+        Field("event_at", "instant", required=True),
+        Field("began_at", "instant", required=True),
+    ),
+    heads="staging.asterisk_calls",
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Callers are telephone numbers."""
+
+    country: str
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The queue logs of one exchange."""
+
+    name: str
+    vendor: str
+    label: str
+    time_zone: str
+    caller: Caller
+    files: tuple[str, ...]
+    plausible_from: datetime.date
+    plausible_to: datetime.date | None
+    file: Path
+    is_overridable: bool = True
+
+    def record_for(self, name: str) -> Record:
+        """Events, if the name is one of a queue log."""
+        if any(fnmatch(name, pattern) for pattern in self.files):
+            return EVENTS
+        raise RefusedError(
+            f"{name}: feed {self.name} takes no file of this name ({', '.join(self.files)}): "
+            f"rename the file, or add a pattern under 'files' in {self.file.name}"
+        )
+
+    def open(self, path: Path) -> Reader:
+        """The file, ready to be landed."""
+        from callhouse.sources.asterisk.queue_log import QueueLog  # polars takes long to import
+
+        return QueueLog(path, self)
+
+
+def load(file: Path, default_zone: str | None = None) -> Feed:
+    """Read and check a feed; without a time zone of its own it has the instance's."""
+    node = document.read(file)
+    plausible = node.block("plausible_days", {})
+    feed = Feed(
+        name=document.feed_name(node),
+        vendor=node.text("vendor", "asterisk", ("asterisk",)),
+        label=node.text("label", "Asterisk queue_log"),
+        time_zone=document.time_zone(node, default_zone),
+        caller=Caller(document.country(node, "CN")),
+        files=node.texts("files", ("*",)),
+        plausible_from=plausible.date("from") or DEFAULT_PLAUSIBLE_FROM,
+        plausible_to=plausible.date("to"),
+        file=file,
+    )
+    plausible.finish()
+    node.finish()
+    return feed
