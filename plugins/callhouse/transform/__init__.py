@@ -22,7 +22,7 @@ from callhouse.settings import Settings
 from callhouse.transform import dbt, marts
 from callhouse.transform.dbt import BuildError, Report
 
-# A build holds its days in memory-sized joins; 31 is a month's load in one go.
+# Two months in one go; a build that fails is halved, so more would only cost more tries.
 MAX_DAYS = 62
 
 
