@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,29 @@ from callhouse.settings import Settings
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "anonymous_bank"
 
 
-def free_port() -> int:
-    """A TCP port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+# Below the ports that systems give to outgoing connections: one of those may be taken between the
+# probe and the server's start.
+TEST_PORTS = range(20_000, 32_000, 100)
+PORT_OFFSETS = (0, 32, 80, 88)  # a base's own port; PostgreSQL, Airflow and Superset of an instance
+
+
+def free_port_base() -> int:
+    """A port base on whose ports nothing listens now."""
+    for base in random.sample(TEST_PORTS, len(TEST_PORTS)):
+        try:
+            for offset in PORT_OFFSETS:
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", base + offset))
+        except OSError:
+            continue
+        return base
+    pytest.fail(f"no free ports between {TEST_PORTS.start} and {TEST_PORTS.stop}")
+
+
+@pytest.fixture(scope="session")
+def new_port_base() -> Callable[[], int]:
+    """`free_port_base`, for fixtures of every scope."""
+    return free_port_base
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +63,7 @@ def settings_in(home: Path) -> Settings:
         "CALLHOUSE_POSTGRES": os.environ.get("CALLHOUSE_POSTGRES", "auto"),
     }
     loaded = settings_module.load(environment)
-    return replace(loaded, postgres_host="127.0.0.1", postgres_external_port=free_port())
+    return replace(loaded, postgres_host="127.0.0.1", postgres_external_port=free_port_base())
 
 
 @contextmanager

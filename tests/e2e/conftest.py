@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page, Request, Response
 
 UP_SECONDS = 900
-PORT_OFFSETS = (32, 80, 88)
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -115,19 +113,6 @@ class Visit:
             self.tiles[str(form.get("slice_id"))] = results
 
 
-def _free_port_base() -> int:
-    """A base whose ports nothing listens on now."""
-    for base in range(21000, 29000, 100):
-        try:
-            for offset in PORT_OFFSETS:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        return base
-    pytest.fail("no free ports between 21000 and 29000")
-
-
 def _callhouse(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     # Output to files, not pipes: the components inherit them and would keep a pipe open.
     log = settings.home.parent / f"callhouse_{arguments[0]}.log"
@@ -148,7 +133,9 @@ def _callhouse(settings: Settings, *arguments: str) -> subprocess.CompletedProce
 
 
 @pytest.fixture(scope="session")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def product(
+    tmp_path_factory: pytest.TempPathFactory, new_port_base: Callable[[], int]
+) -> Iterator[Settings]:
     """Settings of a product that is up, with the sample calls published."""
     environment = {**os.environ, "CALLHOUSE_DEMO": "1"}
     environment.pop("PYTHONPATH", None)
@@ -158,7 +145,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         yield settings_module.load(environment)
         return
     environment["CALLHOUSE_HOME"] = str(tmp_path_factory.mktemp("product") / "home")
-    environment["CALLHOUSE_PORT_BASE"] = str(_free_port_base())
+    environment["CALLHOUSE_PORT_BASE"] = str(new_port_base())
     settings = settings_module.load(environment)
     settings.home.mkdir()
     try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +82,15 @@ class Containers:
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, new_port_base: Callable[[], int]
+) -> Iterator[Settings]:
     """The server of the `postgres` service, with the password of the containers."""
     settings = settings_module.load(
         {
             "PATH": os.environ["PATH"],
             "CALLHOUSE_HOME": str(tmp_path_factory.mktemp("server")),
-            "CALLHOUSE_PORT_BASE": str(random.randrange(20_000, 50_000, 100)),
+            "CALLHOUSE_PORT_BASE": str(new_port_base()),
             "CALLHOUSE_SECRET_POSTGRES_PASSWORD": "secret-of-CALLHOUSE_SECRET_POSTGRES_PASSWORD",
         }
     )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
-import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -22,24 +20,13 @@ from callhouse.settings import Settings
 pytestmark = pytest.mark.timeout(900)
 
 
-def free_base() -> int:
-    """A port base whose three ports nothing listens on."""
-    while True:
-        base = random.randrange(20_000, 50_000, 100)
-        with socket.socket() as a, socket.socket() as b, socket.socket() as c:
-            try:
-                for probe, port in ((a, base + 32), (b, base + 80), (c, base + 88)):
-                    probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return base
-
-
 @pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def instance(
+    tmp_path_factory: pytest.TempPathFactory, new_port_base: Callable[[], int]
+) -> Iterator[Settings]:
     home = tmp_path_factory.mktemp("instance") / "home"
     settings = settings_module.load(
-        {**os.environ, "CALLHOUSE_HOME": str(home), "CALLHOUSE_PORT_BASE": str(free_base())}
+        {**os.environ, "CALLHOUSE_HOME": str(home), "CALLHOUSE_PORT_BASE": str(new_port_base())}
     )
     if not (settings.pipeline_bin / "airflow").exists():
         pytest.skip("the environments are not installed: run `requirements/install`")
