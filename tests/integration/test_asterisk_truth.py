@@ -85,15 +85,15 @@ def expected(truth: Path) -> dict[AgentDay, list[State]]:
         spans[call, agent].append((start, end))
     played: list[State] = []
     for row in rows(truth / "agent_states.csv"):
-        state, call, agent = row["state"], row["call_id"], row["agent_id"]
+        what, call, agent = row["state"], row["call_id"], row["agent_id"]
         start, end = row["started_at"], row["ended_at"]
         within = [(s, e) for s, e in spans[call, agent] if s <= start and (end <= e or start == e)]
-        if state in ("talk", "hold", "acw") and within:
-            state = "talk" if state == "hold" else state
-        elif state not in ("ring", "pause"):
-            state = "ready"
-        known = names[call] if state in ("ring", "talk", "acw") else ""
-        played.append(State(f"Agent/{agent}", "", start, end, state, row["reason"], known))
+        if what in ("talk", "hold", "acw") and within:
+            what = "talk" if what == "hold" else what
+        elif what not in ("ring", "pause"):
+            what = "ready"
+        known = names[call] if what in ("ring", "talk", "acw") else ""
+        played.append(State(f"Agent/{agent}", "", start, end, what, row["reason"], known))
     played.sort()
     merged: list[State] = []
     for state in played:
