@@ -56,6 +56,8 @@ def event(tmp_path: Path, rest: str, call: str = "c1") -> dict[str, Any]:
         ("q|NONE|EXITWITHKEY|5|1|2|30", 30, None, None),
         ("q|a|RINGNOANSWER|15000", None, None, 15),
         ("q|a|RINGNOANSWER|500", None, None, 0.5),
+        ("q|a|RINGCANCELED|8500", None, None, 8.5),
+        ("q|a|RINGCANCELED|", None, None, None),
         ("q|a|BLINDTRANSFER|2002|default|5|25|1", 5, 25, None),
         ("q|a|TRANSFER|2002|default|5|25|1", 5, 25, None),
         ("q|a|ATTENDEDTRANSFER|BRIDGE|id|5|25|1", 5, 25, None),
@@ -73,6 +75,7 @@ def test_durations_stand_where_the_event_has_them(
     assert (found["wait_seconds"], found["talk_seconds"], found["ring_seconds"]) == (
         wait, talk, ring,
     )  # fmt: skip
+    assert found["login_seconds"] is found["wrapup_seconds"] is None
     assert found["event_at"] == 1748908800_000000
     assert found["began_at"] == found["event_at"] - ((wait or 0) + (talk or 0)) * 1_000_000
     assert found["business_day"] == datetime.date(2025, 6, 3)
@@ -103,6 +106,25 @@ def test_long_numbers_in_free_text_are_masked(tmp_path: Path) -> None:
     entry = event(tmp_path, "q|NONE|ENTERQUEUE|http://crm/?n=13800138000|13800138000|1")
     assert entry["data1"] == "http://crm/?n=#######"
     assert event(tmp_path, "NONE|NONE|DID|4008001234")["hotline_id"] == "4008001234"
+
+
+@pytest.mark.parametrize(
+    ("rest", "login", "wrapup", "issues"),
+    [
+        ("NONE|a|AGENTLOGOFF|SIP/1|3600", 3600, None, None),
+        ("NONE|a|AGENTCALLBACKLOGOFF|1002@default|1800|CommandLogoff", 1800, None, None),
+        ("NONE|a|AGENTLOGOFF|SIP/1|-1", None, None, "unreadable:login_seconds"),
+        ("NONE|a|AGENTLOGIN|SIP/1", None, None, None),
+        ("q|a|WRAPUPSTART|30", None, 30, None),
+    ],
+)
+def test_durations_of_agents(
+    tmp_path: Path, rest: str, login: float | None, wrapup: float | None, issues: str | None
+) -> None:
+    found = event(tmp_path, rest)
+    assert (found["login_seconds"], found["wrapup_seconds"]) == (login, wrapup)
+    assert found["data_issues"] == issues
+    assert found["began_at"] == found["event_at"]
 
 
 @pytest.mark.parametrize(

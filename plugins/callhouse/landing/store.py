@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import struct
+import zoneinfo
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -298,6 +299,41 @@ def days_with_rows(
         "(select from {} as t where t.{} = d.day and t.source = %s)"
     ).format(identifier(table), sql.Identifier(day))
     return {day for (day,) in connection.execute(statement, [sorted(days), source])}
+
+
+def extend_newest_event(
+    connection: psycopg.Connection, source: str, seen: datetime.datetime
+) -> tuple[datetime.datetime | None, datetime.datetime]:
+    """The source's newest event before and after one of `seen`."""
+    row = connection.execute(
+        "select newest_event_at from ops.sources where source = %s", [source]
+    ).fetchone()
+    before: datetime.datetime | None = row[0] if row else None
+    if before and before >= seen:
+        return before, before
+    connection.execute(
+        "update ops.sources set newest_event_at = %s where source = %s", [seen, source]
+    )
+    return before, seen
+
+
+def shaped_days(
+    changed: set[datetime.date], reach_days: int, zone: str,
+    newest: tuple[datetime.datetime | None, datetime.datetime],
+) -> set[datetime.date]:  # fmt: skip
+    """`changed` and the days around them that its rows shape.
+
+    What is open lasts to the newest event, hence no later day is shaped. When that event moves
+    (`newest`: before, after), so does the end of what was open on its day.
+    """
+    before, after = (
+        moment.astimezone(zoneinfo.ZoneInfo(zone)).date() if moment else None for moment in newest
+    )
+    reach = range(-reach_days, reach_days + 1)
+    days = {day + shift * ONE_DAY for day in changed for shift in reach}
+    if before and newest[0] != newest[1]:
+        days |= {before + shift * ONE_DAY for shift in reach if shift >= 0}
+    return {day for day in days if after and day <= after}
 
 
 def mark_dirty(

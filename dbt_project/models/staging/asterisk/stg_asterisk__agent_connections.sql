@@ -3,11 +3,37 @@ with visits as (
     select * from {{ ref('base_asterisk__visits') }}
 ),
 
+work as (
+    select * from {{ ref('base_asterisk__agent_work') }}
+),
+
+-- Of claimed days: which conversation a wrap-up belongs to is told by the agent's other events.
+wrapups as (
+    select
+        source,
+        call_day,
+        call_id,
+        visit_number,
+        trim_scale(sum(extract(epoch from ended_at - started_at))) as acw_seconds
+    from work
+    where state = 'acw' and visit_number is not null
+    group by source, call_day, call_id, visit_number
+),
+
 -- An agent that the log calls NONE has answered all the same. Who only finished a call (its CONNECT
 -- is lost) has talked.
 connections as (
-    select * from visits
-    where is_connected
+    select
+        visits.*,
+        wrapups.acw_seconds
+    from visits
+    left join wrapups
+        on
+            visits.source = wrapups.source
+            and visits.business_day = wrapups.call_day
+            and visits.call_id = wrapups.call_id
+            and visits.visit_number = wrapups.visit_number
+    where visits.is_connected
 ),
 
 final as (
@@ -24,7 +50,7 @@ final as (
         ring_seconds,
         talk_seconds,
         null::numeric as hold_seconds,
-        null::numeric as acw_seconds,
+        acw_seconds,
         business_day,
         connected_at,
         ended_at

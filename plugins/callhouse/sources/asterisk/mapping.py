@@ -29,11 +29,16 @@ EVENTS = Record(
         Field("caller", "caller"),
         Field("caller_region_code", member="region"),
         Field("caller_carrier"),
-        *(Field(name, "seconds") for name in ("wait_seconds", "ring_seconds", "talk_seconds")),
+        Field("wait_seconds", "seconds"),
+        Field("ring_seconds", "seconds"),
+        Field("talk_seconds", "seconds"),
+        Field("login_seconds", "seconds"),
+        Field("wrapup_seconds", "seconds"),
         Field("event_at", "instant", required=True),
         Field("began_at", "instant", required=True),
     ),
     heads="staging.asterisk_calls",
+    reach_days=1,
 )
 
 

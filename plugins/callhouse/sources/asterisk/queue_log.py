@@ -34,13 +34,18 @@ class Layout:
     talk: int | None = None
     ring: int | None = None
     ring_unit: float = 1.0
+    login: int | None = None
+    wrapup: int | None = None
 
 
 COMPLETE = Layout(3, wait=1, talk=2)
 TRANSFER = Layout(5, wait=3, talk=4)
 LINK = "ATTENDEDTRANSFER LINK"  # names two channels where others name one: all comes one later
+LOGOFF = Layout(2, login=2)
 LAYOUTS = {
     "ABANDON": Layout(3, wait=3),
+    "AGENTCALLBACKLOGOFF": LOGOFF,
+    "AGENTLOGOFF": LOGOFF,
     "ATTENDEDTRANSFER": TRANSFER,
     LINK: Layout(5, wait=4, talk=5),
     "BLINDTRANSFER": TRANSFER,
@@ -52,7 +57,9 @@ LAYOUTS = {
     "EXITEMPTY": Layout(3, wait=3),
     "EXITWITHKEY": Layout(4, wait=4),
     "EXITWITHTIMEOUT": Layout(3, wait=3),
+    "RINGCANCELED": Layout(ring=1, ring_unit=0.001),  # older exchanges do not say how long
     "RINGNOANSWER": Layout(1, ring=1, ring_unit=0.001),
+    "WRAPUPSTART": Layout(1, wrapup=1),
 }
 # Of an agent or of the system: a call id in them is the agent's own channel, or nothing.
 WITHOUT_CALL = (
@@ -77,7 +84,7 @@ EPOCH = r"^[0-9]{9,11}(\.[0-9]{1,9})?$"
 EVENT_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 NUMBER = r"^[0-9]{1,9}(\.[0-9]+)?$"
 LONG_NUMBER = re.compile(r"[0-9]{7,}")
-DURATIONS = ["wait", "talk", "ring"]
+DURATIONS = ["wait", "talk", "ring", "login", "wrapup"]
 MICRO = 1_000_000
 
 
@@ -212,7 +219,7 @@ def _typed(lines: list[tuple[int, bytes]], zone: str) -> pl.DataFrame:
             separator=",",
             ignore_nulls=True,
         ).replace("", None).alias("data_issues"),
-    ).drop("is_garbled", "wait_text", "talk_text", "ring_text")  # fmt: skip
+    ).drop("is_garbled", *(f"{name}_text" for name in DURATIONS))  # fmt: skip
 
 
 def _duration(name: str) -> pl.Expr:

@@ -40,7 +40,11 @@ create table if not exists staging.asterisk_events (
     talk_seconds numeric,
     business_day date not null,
     event_at timestamptz not null,
-    began_at timestamptz not null      -- event_at less reported wait and talk: entry into the queue
+    began_at timestamptz not null,     -- event_at less reported wait and talk: entry into the queue
+    login_seconds numeric,             -- of a logoff: how long the session was
+    wrapup_seconds numeric             -- of WRAPUPSTART: planned length
 ) partition by range (business_day);
+alter table staging.asterisk_events add column if not exists login_seconds numeric;
+alter table staging.asterisk_events add column if not exists wrapup_seconds numeric;
 
 reset role;
