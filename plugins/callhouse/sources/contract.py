@@ -42,6 +42,8 @@ class Record:
     # Table of call heads (source, call_id → arrival, business day): rows that are events of a call
     # belong to the day of its first event, wherever and whenever that one is landed.
     heads: str | None = None
+    # Every table whose calls have these heads (none: only `table`): their events move together.
+    heads_of: tuple[str, ...] = ()
     # Table of the calls that reference rows describe: they change its days from their own day on.
     described: str | None = None
 
@@ -167,7 +169,11 @@ class Feed(Protocol):
 
     @property
     def name(self) -> str:
-        """The source's name everywhere in the warehouse."""
+        """The source's name everywhere in the warehouse.
+
+        Drop folder, DAG and command line go by the name of the file. Where the two differ, the
+        rows are another feed's source: see `registry`.
+        """
 
     @property
     def vendor(self) -> str:
