@@ -158,11 +158,14 @@ class _Lines:
 
     def reject(self, number: int, content: bytes, code: str, sentence: str = "") -> None:
         """Set a line aside; its number counts as read once."""
-        sentence = sentence or {
-            "nul_byte": "holds NUL bytes: check the disk",
-            "open_quote": "has a quote that does not end: check what wrote it",
-            "cut_off": "the file ends within this line: it lands with the complete file",
-        }[code]
+        sentence = (
+            sentence
+            or {
+                "nul_byte": "holds NUL bytes: check the disk",
+                "open_quote": "has a quote that does not end: check what wrote it",
+                "cut_off": "the file ends within this line: it lands with the complete file",
+            }[code]
+        )
         if number not in self.contents or code == "column_count":
             self.read += 1
         self.contents.setdefault(number, content)
