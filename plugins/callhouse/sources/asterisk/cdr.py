@@ -39,8 +39,8 @@ class CallDetailRecords(ChannelFile):
                 "names no call: set newcdrcolumns=yes and loguniqueid=yes in cdr.conf",
             ),
             "unreadable_time": (
-                pl.col("has_bad_time"),
-                "has an answer or an end that is no time: check the columns",
+                pl.col("event_at").is_null() | pl.col("has_bad_time"),
+                "has a start, an answer or an end that is no time: check the columns, and 'times'",
             ),
             "unreadable_number": (
                 pl.col("has_bad_number"),

@@ -45,7 +45,7 @@ class ChannelFile(LineFile, ABC):
         self.feed, self.notes = feed, list[str]()
         self.record: Record = feed.record
         self.caller = feed.caller
-        self._layouts = {len(layout): layout for layout in feed.layouts}
+        self.layouts = {len(layout): layout for layout in feed.layouts}
         self._names = sorted({name for layout in feed.layouts for name in layout} - {"-"})
 
     def batches(self, seen: Inspection) -> Iterator[Batch]:
@@ -58,7 +58,7 @@ class ChannelFile(LineFile, ABC):
             parsed = _Lines(self)
             parsed.take(lines, start)
             if cut:  # a whole file ends with a line end; even a whole-looking number may go on
-                parsed.reject(start + len(lines), cut, "cut_off")
+                parsed.take_cut(cut, start + len(lines))
             yield self._convert(parsed, done / seen.size_bytes)
             start += len(lines)
 
@@ -71,7 +71,7 @@ class ChannelFile(LineFile, ABC):
         bad = frame.select("line_number", code.alias("code"), reason.alias("reason"))
         bad = bad.drop_nulls("code")
         for number, name, sentence in bad.iter_rows():
-            parsed.reject(number, parsed.contents[number], name, sentence)
+            parsed.reject(number, name, sentence)
         rows = frame.join(bad, on="line_number", how="anti", maintain_order="left")
         columns = [item.name for item in self.record.fields]
         return Batch(
@@ -118,7 +118,7 @@ class _Lines:
     """Lines of a block, split into cells; those that cannot be are rejected."""
 
     def __init__(self, file: ChannelFile) -> None:
-        self._name, self._layouts = file.name, file._layouts  # noqa: SLF001
+        self._name, self._layouts = file.name, file.layouts
         self._feed_file = file.feed.file.name
         self.contents: dict[int, bytes] = {}
         self.rejected: list[Rejected] = []
@@ -132,13 +132,16 @@ class _Lines:
             content = line.removesuffix(b"\r")
             if not content.strip():
                 self.blank += 1
-            elif b"\0" in content:
-                self.reject(number, content, "nul_byte")
+                continue
+            self.read += 1
+            self.contents[number] = content
+            if b"\0" in content:
+                self.reject(number, "nul_byte", "holds NUL bytes: check the disk")
             elif content.count(b'"') % 2:
-                self.reject(number, content, "open_quote")
+                self.reject(
+                    number, "open_quote", "has a quote that does not end: check what wrote it"
+                )
             else:
-                self.read += 1
-                self.contents[number] = content
                 numbers.append(number)
                 texts.append(content.decode("utf-8", "replace"))
         # Every line is closed by itself, so one line is one row.
@@ -146,8 +149,20 @@ class _Lines:
             if len(cells) in self._layouts:
                 self._cells.append((number, cells))
             else:
-                self.read -= 1
-                self.reject(number, self.contents[number], "column_count", self._count(cells))
+                self.reject(number, "column_count", self._count(cells))
+
+    def take_cut(self, line: bytes, number: int) -> None:
+        """Set the end of a file aside that is no whole line."""
+        self.read += 1
+        self.contents[number] = line
+        self.reject(
+            number, "cut_off", "the file ends within this line: it lands with the complete file"
+        )
+
+    def reject(self, number: int, code: str, sentence: str) -> None:
+        """Set a line aside."""
+        reason = f"{self._name} line {number}: {sentence}"
+        self.rejected.append(Rejected(number, code, reason, None, self.contents[number]))
 
     def _count(self, cells: list[str]) -> str:
         counts = ", ".join(map(str, sorted(self._layouts)))
@@ -155,22 +170,6 @@ class _Lines:
             f"has {len(cells)} columns instead of {counts}: name them under 'columns' in "
             f"{self._feed_file}, or check what wrote it"
         )
-
-    def reject(self, number: int, content: bytes, code: str, sentence: str = "") -> None:
-        """Set a line aside; its number counts as read once."""
-        sentence = (
-            sentence
-            or {
-                "nul_byte": "holds NUL bytes: check the disk",
-                "open_quote": "has a quote that does not end: check what wrote it",
-                "cut_off": "the file ends within this line: it lands with the complete file",
-            }[code]
-        )
-        if number not in self.contents or code == "column_count":
-            self.read += 1
-        self.contents.setdefault(number, content)
-        reason = f"{self._name} line {number}: {sentence}"
-        self.rejected.append(Rejected(number, code, reason, None, content))
 
     def frame(self, names: Sequence[str]) -> pl.DataFrame:
         """One text column per name; what a line's layout lacks is null, and so is empty text."""

@@ -19,7 +19,7 @@ called as (
     window
         from_its_first_channel as (
             partition by source, business_day, call_id
-            order by (unique_id = call_id) desc nulls last, event_at, sequence, row_hash
+            order by coalesce(unique_id <> call_id, true), event_at, sequence, row_hash
         )
 ),
 

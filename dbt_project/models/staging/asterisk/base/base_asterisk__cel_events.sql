@@ -40,7 +40,7 @@ called as (
     window
         from_its_first_channel as (
             partition by source, business_day, call_id
-            order by (unique_id = call_id) desc nulls last, event_at, turn, row_hash
+            order by coalesce(unique_id <> call_id, true), event_at, turn, row_hash
         )
 ),
 
