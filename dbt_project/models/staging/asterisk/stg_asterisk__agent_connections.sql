@@ -83,7 +83,7 @@ ordered as (
         *,
         row_number() over (
             partition by source, business_day, call_id
-            order by connected_at, rank, visit_number
+            order by connected_at, rank, visit_number, agent_id
         ) as position
     from best
     where rank < 3 or best_rank = 3
@@ -139,7 +139,7 @@ final as (
         call_id,
         (row_number() over (
             partition by source, business_day, call_id
-            order by connected_at, visit_number
+            order by connected_at, visit_number, agent_id
         ))::integer as connection_number,
         queue_id,
         agent_id,
