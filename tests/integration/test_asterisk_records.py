@@ -268,6 +268,27 @@ def test_steps_add_up_to_the_self_service(exchange: Settings, sample: Path) -> N
         assert steps > 1500
 
 
+@pytest.mark.parametrize("relation", ["calls", "queue_visits", "agent_connections", "ivr_steps"])
+def test_a_day_is_built_from_its_own_partitions(
+    exchange: Settings, sample: Path, relation: str
+) -> None:
+    """Else the cost of a day would grow with history."""
+    empty(exchange)
+    land(exchange, sample, *KINDS)
+    plan = "\n".join(
+        row[0]
+        for row in asked(
+            exchange,
+            f"explain select * from intake.stg_asterisk__{relation} "
+            "where business_day in (date '2026-10-25', date '2026-10-26')",
+        )
+    )
+    assert "_2026_10_25" in plan
+    assert "_2026_10_26" in plan
+    assert "_2026_10_24" not in plan
+    assert "_2026_10_27" not in plan
+
+
 def test_no_number_is_staged_in_clear(exchange: Settings, sample: Path) -> None:
     empty(exchange)
     land(exchange, sample, "cdr", "cel")

@@ -54,8 +54,10 @@ final as (
         billed_seconds,
         call_direction = 'callback' as is_callback,
         is_caller,
-        -- One record per phone that rang; the one that answered, or a bridge with an agent.
-        agent_id is not null
+        -- One record per phone that rang; the one that answered, or a bridge with an agent. In a
+        -- conference each pair has one: those of the others are no conversation of the caller.
+        is_caller
+        and agent_id is not null
         and peer_channel is not null
         and disposition = 'ANSWERED'
         and answered_at is not null as is_connected,
