@@ -52,8 +52,8 @@ def bag(home: Path) -> Any:
 
 
 def test_bag_holds_the_dags(bag: Any) -> None:
-    feeds = {feed.name for feed in registry.feeds(settings_module.load())}
-    assert {"anonymous_bank", "sample_hotline"} <= feeds
+    feeds = {feed.file.stem for feed in registry.feeds(settings_module.load())}
+    assert {"anonymous_bank", "sample_hotline", "asterisk_queue_log", "asterisk_cdr"} <= feeds
     assert set(bag.dags) == {"transform", *(f"land_{feed}" for feed in feeds)}
     assert bag.import_errors == {}
 

@@ -7,7 +7,9 @@ days of their calls, and takes a call's older events along where an earlier one 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import psycopg
 from psycopg import sql
@@ -26,13 +28,14 @@ class Gathering:
 
 
 def gather(
-    connection: psycopg.Connection, partitions: store.Partitions, record: Record, feed: Feed,
-    unit_id: int, days: set[datetime.date],
+    connection: psycopg.Connection, partitions: Sequence[store.Partitions], record: Record,
+    feed: Feed, unit_id: int, days: set[datetime.date],
 ) -> Gathering:  # fmt: skip
     """Move events to the day of their call's arrival.
 
     A call arrives when its first event says that it began: its record before may be lost. The
-    smallest (event_at, began_at) wins, whatever order units come in.
+    smallest (event_at, began_at) wins, whatever order units come in and whatever record it is of:
+    records with the same heads are told apart by their tables, and `partitions` are those of all.
     """
     if record.heads is None:
         raise ValueError(f"{record.name} have no call heads")
@@ -76,7 +79,8 @@ def gather(
         "is distinct from (excluded.first_event_at, excluded.arrived_at)"
     )
     known = {day for (day,) in run("select distinct business_day from landed_heads")}
-    partitions.ensure(known)
+    for each in partitions:
+        each.ensure(known)
     run(
         "update {table} as t set business_day = l.business_day from landed_heads as l "
         "where t.unit_id = %(unit)s and t.business_day = any(%(days)s) "
@@ -101,7 +105,8 @@ def _move_older(
     changes = connection.execute(
         "select distinct old_day, business_day from landed_heads where old_day <> business_day"
     ).fetchall()
-    for old_day, new_day in changes:
+    tables = record.heads_of or (record.table,)
+    for table, (old_day, new_day) in product(tables, changes):
         statement = sql.SQL(
             "with moved as (update {} as t set business_day = %(new)s from landed_heads as l "
             "where t.business_day = %(old)s and t.source = %(source)s and t.unit_id <> %(unit)s "
@@ -114,7 +119,7 @@ def _move_older(
             "update ops.unit_days as d set staged_rows = d.staged_rows - c.rows "
             "from counted as c where d.unit_id = c.unit_id and d.business_day = %(old)s "
             "returning d.unit_id"
-        ).format(store.identifier(record.table))
+        ).format(store.identifier(table))
         parameters = {"old": old_day, "new": new_day, "source": source, "unit": unit_id}
         units = [unit for (unit,) in connection.execute(statement, parameters)]
         connection.execute(

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from callhouse import settings as settings_module
 from callhouse.sources import registry
+from callhouse.sources.contract import Feed
 
 LOG = logging.getLogger(__name__)
 
@@ -30,11 +31,16 @@ class Drop:
     inbox: str
 
 
+def label_of(feed: Feed) -> str:
+    """The feed's name for people; what adds to another feed's source has that one's label too."""
+    return feed.label if feed.name == feed.file.stem else f"{feed.label} ({feed.file.stem})"
+
+
 def drops() -> list[Drop]:
     """Every registered feed. Reads mapping files only: this runs whenever a DAG file is parsed."""
     settings = settings_module.load()
     return [
-        Drop(feed.name, feed.label, str(settings.inbox / feed.name))
+        Drop(feed.file.stem, label_of(feed), str(settings.inbox / feed.file.stem))
         for feed in registry.feeds(settings)
     ]
 

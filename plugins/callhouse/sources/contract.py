@@ -46,6 +46,8 @@ class Record:
     # does: they are marked dirty too. Such a record has an `event_at`; the newest one of a source
     # ends what nothing else has ended.
     reach_days: int = 0
+    # Every table whose calls have these heads (none: only `table`): their events move together.
+    heads_of: tuple[str, ...] = ()
     # Table of the calls that reference rows describe: they change its days from their own day on.
     described: str | None = None
 
@@ -171,7 +173,11 @@ class Feed(Protocol):
 
     @property
     def name(self) -> str:
-        """The source's name everywhere in the warehouse."""
+        """The source's name everywhere in the warehouse.
+
+        Drop folder, DAG and command line go by the name of the file. Where the two differ, the
+        rows are another feed's source: see `registry`.
+        """
 
     @property
     def vendor(self) -> str:

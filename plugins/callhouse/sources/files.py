@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import hashlib
 import os
 import zlib
 from collections.abc import Iterator
@@ -38,6 +39,17 @@ class LineFile:
 
     def __exit__(self, *_: object) -> None:
         self._handle.close()
+
+    def inspect(self) -> Inspection:
+        """Hash the content; an empty file has nothing to land."""
+        digest = hashlib.sha256()
+        size = 0
+        for block in self._blocks():
+            digest.update(block)
+            size += len(block)
+        if not size:
+            raise RefusedError(f"{self.name} is empty: get the file again, or remove it")
+        return Inspection(digest.hexdigest(), size, self._stat())
 
     def is_unchanged(self, seen: Inspection) -> bool:
         """Whether the file is still as it was inspected."""

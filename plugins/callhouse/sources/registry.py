@@ -1,13 +1,16 @@
 """The feeds an instance knows, and their registration in the warehouse.
 
 A vendor is a folder here with `mapping.py` (its `load` reads a feed's YAML), `tables.sql` and
-perhaps feeds that come with Callhouse.
+perhaps feeds that come with Callhouse. A feed whose `name` is another feed's adds further kinds of
+records to that one's source; `join` in the vendor's mapping gives it the other's settings.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 import psycopg
@@ -76,14 +79,38 @@ def _mappings(settings: Settings) -> dict[str, Feed | CallhouseError]:
                 )
             else:
                 found[name] = loaded
-    return dict(sorted(found.items()))
+    return {name: _joined(item, found) for name, item in sorted(found.items())}
+
+
+def _joined(
+    item: Feed | CallhouseError, known: Mapping[str, Feed | CallhouseError]
+) -> Feed | CallhouseError:
+    """A feed that adds to another one's source, with that one's settings; others as they are."""
+    if isinstance(item, CallhouseError) or item.name == item.file.stem:
+        return item
+    main = known.get(item.name)
+    if main is None:
+        return CallhouseError(
+            f"{item.file.name}: there is no feed {item.name} to add to: map it, or name another"
+        )
+    if isinstance(main, CallhouseError):
+        return CallhouseError(f"{item.file.name}: feed {item.name} cannot be used: {main}")
+    if main.vendor != item.vendor:
+        return CallhouseError(f"{item.file.name}: feed {item.name} is of vendor {main.vendor}")
+    try:
+        return cast(Feed, _mapping(item.vendor).join(item, main))
+    except CallhouseError as error:
+        return error
 
 
 def _load(settings: Settings, file: Path) -> Feed:
     node = document.read(file)
     vendor = node.text("vendor", choices=tuple(vendors()))
-    module = importlib.import_module(f"callhouse.sources.{vendor}.mapping")
-    return cast(Feed, module.load(file, settings.time_zone))
+    return cast(Feed, _mapping(vendor).load(file, settings.time_zone))
+
+
+def _mapping(vendor: str) -> ModuleType:
+    return importlib.import_module(f"callhouse.sources.{vendor}.mapping")
 
 
 def register(connection: psycopg.Connection, *wanted: Feed) -> None:

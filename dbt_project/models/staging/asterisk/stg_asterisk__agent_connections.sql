@@ -1,4 +1,5 @@
--- One row per connection of a call with an agent of an Asterisk feed.
+-- One row per connection of a call with an agent of an Asterisk exchange.
+-- Records are stacked, not joined: filters on days then reach the partitions of all.
 with visits as (
     select * from {{ ref('base_asterisk__visits') }}
 ),
@@ -20,41 +21,160 @@ wrapups as (
     group by source, call_day, call_id, visit_number
 ),
 
--- An agent that the log calls NONE has answered all the same. Who only finished a call (its CONNECT
--- is lost) has talked.
-connections as (
-    select
-        visits.*,
-        wrapups.acw_seconds
-    from visits
-    left join wrapups
-        on
-            visits.source = wrapups.source
-            and visits.business_day = wrapups.call_day
-            and visits.call_id = wrapups.call_id
-            and visits.visit_number = wrapups.visit_number
-    where visits.is_connected
+cel as (
+    select * from {{ ref('base_asterisk__cel_connections') }}
 ),
 
-final as (
+cdr as (
+    select
+        *,
+        event_at > min(event_at) over (partition by source, business_day, call_id) as is_later
+    from {{ ref('base_asterisk__cdr_records') }}
+),
+
+-- An agent that the log calls NONE has answered all the same. Who only finished a call (its CONNECT
+-- is lost) has talked.
+parts as (
     select
         source,
         call_id,
-        (row_number() over (
-            partition by source, business_day, call_id
-            order by connected_at, visit_number
-        ))::integer as connection_number,
+        1 as rank,
+        visit_number,
         queue_id,
         agent_id,
         transfer_type,
         ring_seconds,
         talk_seconds,
-        null::numeric as hold_seconds,
-        acw_seconds,
         business_day,
         connected_at,
         ended_at
+    from visits
+    where is_connected
+    union all
+    select
+        source,
+        call_id,
+        2 as rank,
+        null as visit_number,
+        null as queue_id,
+        agent_id,
+        transfer_type,
+        null as ring_seconds,
+        talk_seconds,
+        business_day,
+        connected_at,
+        ended_at
+    from cel
+    union all
+    -- The billed time is talk only where the answer was the agent's: in a first record whose call
+    -- the menu has answered it is everything.
+    select
+        source,
+        call_id,
+        3 as rank,
+        null as visit_number,
+        null as queue_id,
+        agent_id,
+        null as transfer_type,
+        null as ring_seconds,
+        case when answered_at > event_at or is_later then billed_seconds end as talk_seconds,
+        business_day,
+        answered_at as connected_at,
+        ended_at
+    from cdr
+    where is_connected
+),
+
+best as (
+    select
+        *,
+        min(rank) over (partition by source, business_day, call_id) as best_rank
+    from parts
+),
+
+-- A connection of the queue log and one of the channel events are the same where they begin
+-- within two seconds, whatever the agent is called in each. When the menu has answered, call
+-- detail records do not tell when an agent did, so they count where nothing else does.
+ordered as (
+    select
+        *,
+        row_number() over (
+            partition by source, business_day, call_id
+            order by connected_at, rank, visit_number, agent_id
+        ) as position
+    from best
+    where rank < 3 or best_rank = 3
+),
+
+marked as (
+    select
+        *,
+        (
+            coalesce(lag(rank) over in_call = rank, true)
+            or connected_at > lag(connected_at) over in_call + interval '2 seconds'
+        )::integer as is_start
+    from ordered
+    window
+        in_call as (
+            partition by source, business_day, call_id
+            order by position
+        )
+),
+
+numbered as (
+    select
+        *,
+        sum(is_start) over (
+            partition by source, business_day, call_id
+            order by position
+        ) as connection_of_call
+    from marked
+),
+
+connections as (
+    select
+        source,
+        business_day,
+        call_id,
+        (array_agg(queue_id order by rank))[1] as queue_id,
+        (array_agg(agent_id order by rank) filter (where agent_id is not null))[1] as agent_id,
+        (array_agg(transfer_type order by rank) filter (where transfer_type is not null))[1]
+            as transfer_type,
+        (array_agg(ring_seconds order by rank))[1] as ring_seconds,
+        (array_agg(talk_seconds order by rank) filter (where talk_seconds is not null))[1]
+            as talk_seconds,
+        (array_agg(connected_at order by rank))[1] as connected_at,
+        (array_agg(ended_at order by rank) filter (where ended_at is not null))[1] as ended_at,
+        min(visit_number) as visit_number
+    from numbered
+    group by source, business_day, call_id, connection_of_call
+),
+
+final as (
+    select
+        connections.source,
+        connections.call_id,
+        (row_number() over (
+            partition by connections.source, connections.business_day, connections.call_id
+            order by connections.connected_at, connections.visit_number, connections.agent_id
+        ))::integer as connection_number,
+        connections.queue_id,
+        connections.agent_id,
+        connections.transfer_type,
+        connections.ring_seconds,
+        connections.talk_seconds,
+        null::numeric as hold_seconds,
+        wrapups.acw_seconds,
+        connections.business_day,
+        connections.connected_at,
+        connections.ended_at
     from connections
+    left join wrapups
+        on
+            connections.source = wrapups.source
+            and connections.business_day = wrapups.call_day
+            and connections.call_id = wrapups.call_id
+            and connections.visit_number = wrapups.visit_number
 )
 
 select * from final

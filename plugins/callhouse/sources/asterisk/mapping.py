@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from callhouse.sources import document
+from callhouse.sources.asterisk import exchange
 from callhouse.sources.contract import Field, Reader, Record, RefusedError
 
 DEFAULT_PLAUSIBLE_FROM = datetime.date(1990, 1, 1)
@@ -37,8 +38,9 @@ EVENTS = Record(
         Field("event_at", "instant", required=True),
         Field("began_at", "instant", required=True),
     ),
-    heads="staging.asterisk_calls",
     reach_days=1,
+    heads=exchange.HEADS,
+    heads_of=exchange.TABLES,
 )
 
 
@@ -80,9 +82,14 @@ class Feed:
         return QueueLog(path, self)
 
 
-def load(file: Path, default_zone: str | None = None) -> Feed:
+join = exchange.join
+
+
+def load(file: Path, default_zone: str | None = None) -> Feed | exchange.Feed:
     """Read and check a feed; without a time zone of its own it has the instance's."""
     node = document.read(file)
+    if node.text("records", "queue_log", ("queue_log", "cdr", "cel")) != "queue_log":
+        return exchange.load(node, default_zone)
     plausible = node.block("plausible_days", {})
     feed = Feed(
         name=document.feed_name(node),

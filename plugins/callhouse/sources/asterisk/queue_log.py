@@ -19,7 +19,6 @@ from callhouse.sources.contract import (
     LONGEST_SECONDS,
     Batch,
     Inspection,
-    RefusedError,
     Rejected,
 )
 from callhouse.sources.files import LineFile
@@ -96,17 +95,6 @@ class QueueLog(LineFile):
         self.feed, self.notes = feed, list[str]()
         self.record = EVENTS
         self.caller: Caller = feed.caller
-
-    def inspect(self) -> Inspection:
-        """Hash the content; an empty log has nothing to land."""
-        digest = hashlib.sha256()
-        size = 0
-        for block in self._blocks():
-            digest.update(block)
-            size += len(block)
-        if not size:
-            raise RefusedError(f"{self.name} is empty: get the file again, or remove it")
-        return Inspection(digest.hexdigest(), size, self._stat())
 
     def batches(self, seen: Inspection) -> Iterator[Batch]:
         """Events, block by block."""

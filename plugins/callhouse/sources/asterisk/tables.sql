@@ -1,4 +1,4 @@
--- Staging tables of Asterisk feeds. Idempotent. One row = one event of a queue_log.
+-- Staging tables of Asterisk feeds. Idempotent.
 set role callhouse_owner;
 
 -- The arrival of each call: the beginning of its first event, wherever that was landed. It decides
@@ -46,5 +46,79 @@ create table if not exists staging.asterisk_events (
 ) partition by range (business_day);
 alter table staging.asterisk_events add column if not exists login_seconds numeric;
 alter table staging.asterisk_events add column if not exists wrapup_seconds numeric;
+
+-- One row per call detail record: one way of a channel, alone or with another. Days as above.
+create table if not exists staging.asterisk_cdr_records (
+    source text not null,
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,            -- md5 of the line: the identity of a record
+    call_id text not null,             -- linkedid, else uniqueid
+    unique_id text,                    -- of the channel
+    linked_id text,
+    direction text not null,           -- inbound, callback, outbound, internal: by its channel
+    context text,
+    channel text,                      -- names and texts with long numbers masked
+    application text,                  -- the last one
+    application_data text,
+    application_kind text,             -- menu, bot, announcement, queue, dial, voicemail
+    account_code text,
+    user_field text,
+    agent_id text,                     -- the agent whose channel takes part, as queue_log has it
+    hotline_id text,                   -- the destination, where it is a number of the centre
+    caller_token uuid,
+    caller_key_version smallint,
+    caller_region_code text,           -- ISO 3166-2 (China) or ISO 3166-1
+    caller_carrier text,
+    destination text,
+    peer_channel text,
+    peer_account text,
+    disposition text,
+    data_issues text[],
+    sequence bigint,
+    duration_seconds numeric,          -- as reported
+    billed_seconds numeric,
+    business_day date not null,
+    event_at timestamptz not null,     -- the start
+    began_at timestamptz not null,
+    answered_at timestamptz,
+    ended_at timestamptz
+) partition by range (business_day);
+
+-- One row per channel event. Days as above.
+create table if not exists staging.asterisk_cel_events (
+    source text not null,
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,            -- md5 of the line: the identity of an event
+    call_id text,                      -- linkedid, else uniqueid
+    unique_id text,
+    linked_id text,
+    direction text not null,           -- inbound, callback, outbound, internal: by its channel
+    context text,
+    channel text,                      -- names and texts with long numbers masked
+    application text,
+    application_data text,
+    application_kind text,             -- menu, bot, announcement, queue, dial, voicemail
+    account_code text,
+    user_field text,
+    agent_id text,                     -- the agent whose channel it is, as queue_log has it
+    hotline_id text,                   -- number dialled, where it is one of the centre's
+    caller_token uuid,
+    caller_key_version smallint,
+    caller_region_code text,           -- ISO 3166-2 (China) or ISO 3166-1
+    caller_carrier text,
+    event text not null,               -- of a user-defined event its own name
+    extension text,
+    peer text,                         -- names of the other channels in the bridge
+    extra text,                        -- JSON
+    hangup_source text,                -- of HANGUP: the channel that hung up
+    hangup_party text,
+    hangup_cause bigint,               -- Q.850
+    data_issues text[],
+    business_day date not null,
+    event_at timestamptz not null,
+    began_at timestamptz not null      -- the same: an event takes no time
+) partition by range (business_day);
 
 reset role;

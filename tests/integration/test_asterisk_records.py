@@ -1,0 +1,434 @@
+"""The simulator's exchange as queue log, call detail records and channel events, against its truth.
+
+What the formats cannot say is listed here, case by case; everything else must be equal.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import gzip
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from callhouse import landing, simulate, transform, warehouse
+from callhouse.runner import postgres
+from callhouse.settings import Settings
+from callhouse.simulate import channels
+
+SOURCE = "asterisk_queue_log"
+KINDS = ("queue_log", "cdr", "cel")
+START, DAYS, CALLS_PER_DAY = datetime.date(2026, 10, 24), 5, 300
+FEED = """
+feed: asterisk_{kind}
+vendor: asterisk
+records: {kind}
+exchange: asterisk_queue_log
+hotlines: "400[0-9]{{7}}"
+agent: "Agent/{{party}}"
+"""
+TABLES = "staging.asterisk_events, staging.asterisk_cdr_records, staging.asterisk_cel_events"
+CALLS = """
+select call_id, business_day::text, to_char(arrived_at, 'YYYY-MM-DD HH24:MI:SS'),
+    to_char(ended_at, 'YYYY-MM-DD HH24:MI:SS'), hotline_id, caller_region_code, channel, outcome,
+    abandon_stage, hangup_party, ivr_seconds, data_issues
+from intake.stg_asterisk__calls
+"""
+COLUMNS = (
+    "business_day", "arrived_at", "ended_at", "hotline_id", "region_code", "channel", "outcome",
+    "abandon_stage", "hangup_party", "ivr_seconds",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def exchange(settings: Settings, cluster: postgres.Cluster) -> Settings:
+    """An instance whose feeds know how the simulator numbers things, with its views."""
+    settings.feeds_directory.mkdir(parents=True, exist_ok=True)
+    for kind in ("cdr", "cel"):
+        path = settings.feeds_directory / f"asterisk_{kind}.yaml"
+        path.write_text(FEED.format(kind=kind), encoding="utf-8")
+    transform.prepare(settings, lambda _line: None)
+    transform.dbt.run(
+        settings, "run", "--select", "path:models/staging", report=transform.dbt.quiet
+    )
+    return settings
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample")
+    simulate.write(
+        folder, seed=7, start=START, days=DAYS, calls_per_day=CALLS_PER_DAY, dirt=False,
+        formats=KINDS,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dirty_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dirty")
+    simulate.write(
+        folder, seed=7, start=START, days=DAYS, calls_per_day=CALLS_PER_DAY, dirt=True,
+        formats=KINDS,
+    )  # fmt: skip
+    return folder
+
+
+def empty(settings: Settings) -> None:
+    with warehouse.connect(settings) as connection:
+        connection.execute("set role callhouse_owner")
+        connection.execute(
+            f"truncate {TABLES}, staging.asterisk_calls, staging.members, pii.callers, "
+            "ops.units cascade".encode()
+        )
+        connection.execute("delete from ops.dirty_marks")
+
+
+def land(settings: Settings, folder: Path, *kinds: str) -> list[landing.UnitResult]:
+    found = []
+    for kind in kinds:
+        found += landing.land(settings, f"asterisk_{kind}", [folder / kind])
+    for result in found:
+        assert result.status in ("landed", "already_landed"), result.reason
+        assert result.read == result.staged + result.quarantined + result.duplicates
+        assert result.source == SOURCE
+    return found
+
+
+def asked(settings: Settings, query: str) -> list[tuple[Any, ...]]:
+    with warehouse.connect(settings) as connection:
+        connection.execute("set time zone 'Asia/Shanghai'")
+        return connection.execute(query.encode()).fetchall()
+
+
+def truth_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """The truth of each call, by the id that the exchange gave it."""
+    with (folder / "truth" / "cel_calls.csv").open(encoding="utf-8") as file:
+        ids = {row["call_id"]: row["linked_id"] for row in csv.DictReader(file)}
+    with (folder / "truth" / "calls.csv").open(encoding="utf-8") as file:
+        return {ids[row["call_id"]]: row for row in csv.DictReader(file)}
+
+
+def differences(settings: Settings, folder: Path) -> Counter[tuple[Any, ...]]:
+    """How often (column, outcome in truth, there, here) differ; all calls are there."""
+    truth = truth_of(folder)
+    found = {row[0]: row[1:] for row in asked(settings, CALLS)}
+    assert found.keys() == truth.keys()
+    counted: Counter[tuple[Any, ...]] = Counter()
+    for call, row in truth.items():
+        expected = {column: row.get(column) or None for column in COLUMNS}
+        expected["hotline_id"] = channels.EXTENSIONS[row["hotline_id"]]
+        expected["ivr_seconds"] = Decimal(row["ivr_seconds"] or 0)
+        here = dict(zip(COLUMNS, found[call], strict=False))
+        here["region_code"] = here["region_code"] or "unknown"
+        # The fraction of a second only keeps the simulator's events in order.
+        here["ivr_seconds"] = Decimal(round(here["ivr_seconds"] or 0))
+        for column in COLUMNS:
+            if here[column] != expected[column]:
+                shown = (None, None) if column in ("arrived_at", "ended_at", "ivr_seconds") else (
+                    expected[column], here[column]
+                )  # fmt: skip
+                counted[column, row["outcome"], *shown] += 1
+    return counted
+
+
+# ------------------------------------------------------------------------------ limits
+# (column, outcome, there, here): what the formats do not say. `...` fits everything.
+SELF_SERVICE = [  # who hangs up in a menu has got what he wanted, or not
+    ("outcome", "abandoned", "abandoned", "contained"),
+    ("abandon_stage", "abandoned", "ivr", None),
+    ("abandon_stage", "abandoned", "bot", None),
+]
+MESSAGES = [  # whether a message was left
+    ("outcome", "abandoned", "abandoned", "voicemail"),
+    ("abandon_stage", ..., "voicemail", None),
+]
+QUEUE_LOG = [
+    ("abandon_stage", ..., "ring", "queue"),
+    ("outcome", "callback_requested", "callback_requested", "exit_key"),
+    ("outcome", "transferred", "transferred", "overflow_empty"),
+]
+NO_HOTLINE = [("hotline_id", ..., ..., None)]  # once in the queue, dst is the queue
+NO_PARTY = [("hangup_party", ..., ..., None)]  # no CDR says who hung up
+QUEUE_UNKNOWN = [  # how it ended in a queue
+    ("outcome", ..., "abandoned", "incomplete"),
+    ("outcome", "closed", "closed", "incomplete"),
+    ("outcome", "callback_requested", "callback_requested", "incomplete"),
+    ("outcome", "overflow_empty", "overflow_empty", "incomplete"),
+    ("outcome", "overflow_full", "overflow_full", "incomplete"),
+    ("outcome", "overflow_diverted", "overflow_diverted", "incomplete"),
+    ("abandon_stage", ..., "queue", None),
+    ("abandon_stage", ..., "ring", None),
+]
+CEL_QUEUE = [  # a key pressed, or a refusal announced, is not told
+    ("outcome", "callback_requested", "callback_requested", "abandoned"),
+    ("abandon_stage", "callback_requested", None, "queue"),
+    ("channel", "closed", "human", "ivr"),
+    ("channel", "overflow_empty", "human", "ivr"),
+    ("channel", "overflow_full", "human", "ivr"),
+    ("channel", "overflow_diverted", "human", "ivr"),
+]
+LIMITS: dict[tuple[str, ...], list[tuple[Any, ...]]] = {
+    ("queue_log", "cdr", "cel"): SELF_SERVICE + MESSAGES + QUEUE_LOG,
+    ("cel", "queue_log"): SELF_SERVICE + MESSAGES + QUEUE_LOG,
+    ("cdr", "queue_log"): SELF_SERVICE + MESSAGES + QUEUE_LOG + NO_HOTLINE + NO_PARTY,
+    ("cel", "cdr"): SELF_SERVICE + MESSAGES + QUEUE_LOG + QUEUE_UNKNOWN + CEL_QUEUE,
+    ("cel",): SELF_SERVICE + MESSAGES + QUEUE_LOG + QUEUE_UNKNOWN + CEL_QUEUE,
+    ("cdr",): SELF_SERVICE + MESSAGES + QUEUE_UNKNOWN + NO_HOTLINE + NO_PARTY
+    + [("ivr_seconds", ..., ..., ...)],
+}  # fmt: skip
+
+
+def is_known(difference: tuple[Any, ...], limits: list[tuple[Any, ...]]) -> bool:
+    return any(
+        all(part is ... or part == own for part, own in zip(limit, difference, strict=True))
+        for limit in limits
+    )
+
+
+@pytest.mark.parametrize("kinds", LIMITS, ids=" ".join)
+def test_calls_equal_the_truth(exchange: Settings, sample: Path, kinds: tuple[str, ...]) -> None:
+    empty(exchange)
+    land(exchange, sample, *kinds)
+    found = differences(exchange, sample)
+    unexplained = {key: count for key, count in found.items() if not is_known(key, LIMITS[kinds])}
+    assert unexplained == {}
+    # What nobody damaged does not contradict itself, and nothing is missing but the end of a visit
+    # that the world itself left open.
+    truth = truth_of(sample)
+    issues = {row[0]: row[11] for row in asked(exchange, CALLS) if row[11]}
+    assert {
+        call: issue for call, issue in issues.items() if truth[call]["outcome"] != "incomplete"
+    } == {}
+    outcomes = Counter(row["outcome"] for row in truth.values())
+    assert len(truth) > 1500
+    assert outcomes["contained"] > 300
+    assert outcomes["voicemail"] > 5
+    # Calls that never reached a queue and of which nobody knows whether they were solved.
+    assert found["outcome", "abandoned", "abandoned", "contained"] < outcomes["contained"] / 4
+
+
+@pytest.mark.parametrize("kinds", [("queue_log", "cdr", "cel"), ("cel", "queue_log"), ("cel",)])
+def test_connections_equal_the_truth(
+    exchange: Settings, sample: Path, kinds: tuple[str, ...]
+) -> None:
+    """Colleagues who took over and call-backs too, which no queue log knows."""
+    empty(exchange)
+    land(exchange, sample, *kinds)
+    with (sample / "truth" / "cel_calls.csv").open(encoding="utf-8") as file:
+        ids = {row["call_id"]: row["linked_id"] for row in csv.DictReader(file)}
+    with (sample / "truth" / "connections.csv").open(encoding="utf-8") as file:
+        expected = {
+            (
+                ids[row["call_id"]], int(row["connection_number"]), f"Agent/{row['agent_id']}",
+                "attended" if row["transfer_type"] == "consult" else row["transfer_type"] or None,
+                row["connected_at"], row["ended_at"],
+                int(row["talk_seconds"]) + int(row["hold_seconds"]),
+            )
+            for row in csv.DictReader(file)
+        }  # fmt: skip
+    found = set(
+        asked(
+            exchange,
+            "select call_id, connection_number, agent_id, transfer_type,"
+            " to_char(connected_at, 'YYYY-MM-DD HH24:MI:SS'),"
+            " to_char(ended_at, 'YYYY-MM-DD HH24:MI:SS'), round(talk_seconds)::integer"
+            " from intake.stg_asterisk__agent_connections",
+        )
+    )
+    assert len(expected) > 800
+    assert found == expected
+
+
+def test_steps_add_up_to_the_self_service(exchange: Settings, sample: Path) -> None:
+    for kinds in (("cel",), ("cdr", "queue_log"), KINDS):
+        empty(exchange)
+        land(exchange, sample, *kinds)
+        wrong = asked(
+            exchange,
+            "select calls.call_id, calls.ivr_seconds, steps.seconds"
+            " from intake.stg_asterisk__calls as calls left join (select business_day, call_id,"
+            " sum(step_seconds) as seconds, bool_or(outcome <> 'continued') as is_end"
+            " from intake.stg_asterisk__ivr_steps group by business_day, call_id) as steps"
+            " on calls.business_day = steps.business_day and calls.call_id = steps.call_id"
+            " where coalesce(calls.ivr_seconds, 0) <> coalesce(steps.seconds, 0)"
+            " or steps.is_end <> (calls.outcome = 'contained'"
+            " or calls.abandon_stage in ('ivr', 'bot'))",
+        )
+        assert wrong == []
+        [(steps,)] = asked(exchange, "select count(*) from intake.stg_asterisk__ivr_steps")
+        assert steps > 1500
+
+
+@pytest.mark.parametrize("relation", ["calls", "queue_visits", "agent_connections", "ivr_steps"])
+def test_a_day_is_built_from_its_own_partitions(
+    exchange: Settings, sample: Path, relation: str
+) -> None:
+    """Else the cost of a day would grow with history."""
+    empty(exchange)
+    land(exchange, sample, *KINDS)
+    plan = "\n".join(
+        row[0]
+        for row in asked(
+            exchange,
+            f"explain select * from intake.stg_asterisk__{relation} "
+            "where business_day in (date '2026-10-25', date '2026-10-26')",
+        )
+    )
+    assert "_2026_10_25" in plan
+    assert "_2026_10_26" in plan
+    assert "_2026_10_24" not in plan
+    assert "_2026_10_27" not in plan
+
+
+def test_no_number_is_staged_in_clear(exchange: Settings, sample: Path) -> None:
+    empty(exchange)
+    land(exchange, sample, "cdr", "cel")
+    with gzip.open(next((sample / "cdr").glob("*.gz")), "rt", encoding="utf-8") as file:
+        numbers = {row[1] for row in csv.reader(file)}
+    numbers -= {*channels.EXTENSIONS.values()}  # of the centre: they stand in clear
+    numbers = {number for number in numbers if len(number) > 9 and number.isdigit()}
+    assert len(numbers) > 100
+    for table in TABLES.split(", ")[1:]:
+        rows = asked(exchange, f"select r::text, caller_token is null from {table} as r")
+        assert len(rows) > 1500
+        text = "\n".join(row[0] for row in rows)
+        assert [number for number in numbers if number in text] == []
+        assert sum(not row[1] for row in rows) > 1000
+
+
+# ------------------------------------------------------------------------------ dirt
+def test_every_difference_of_the_dirty_files_is_explained(
+    exchange: Settings, sample: Path, dirty_sample: Path
+) -> None:
+    empty(exchange)
+    results = land(exchange, dirty_sample, *KINDS)
+    notes = {
+        kind: json.loads((dirty_sample / "truth" / f"{kind}_limits.json").read_text("utf-8"))[
+            "dirt"
+        ]
+        for kind in KINDS
+    }
+    kinds = {kind: Counter(note["kind"] for note in notes[kind]) for kind in KINDS}
+    assert kinds["cdr"]["sent_again"] > 0
+    assert kinds["cel"]["missing_event"] > 0
+    duplicates = Counter[str]()
+    for result in results:
+        duplicates[result.record] += result.duplicates
+    assert duplicates["cdr"] == kinds["cdr"]["sent_again"]
+    assert duplicates["cel"] == 0
+    # A call of which something was lost may say less; of every other one all is as it was.
+    touched = set()
+    for kind in KINDS:
+        for note in notes[kind]:
+            text = str(note.get("text", ""))
+            if note["kind"] in ("lost_in_batch", "missing_event", "missing_end",
+                                "missing_after_crash"):  # fmt: skip
+                touched |= {call for call in truth_of(dirty_sample) if call in text}
+    found = {row[0]: row for row in asked(exchange, CALLS)}
+    assert found.keys() == truth_of(dirty_sample).keys()
+    empty(exchange)
+    land(exchange, sample, *KINDS)
+    without = {row[0]: row for row in asked(exchange, CALLS)}
+    changed = {call: row[1:] for call, row in found.items() if row != without[call]}
+    assert {call: row for call, row in changed.items() if call not in touched} == {}
+    # Nothing is hidden: who lost a whole kind of record, or its end, says so.
+    assert sum(bool(row[10]) for row in changed.values()) > 3
+
+
+# ------------------------------------------------------------------------------ any way of coming
+FACTS = (
+    "select * from intake.stg_asterisk__calls",
+    "select * from intake.stg_asterisk__queue_visits",
+    "select * from intake.stg_asterisk__agent_connections",
+    "select * from intake.stg_asterisk__ivr_steps",
+    "select call_id, business_day, first_event_at, arrived_at from staging.asterisk_calls",
+    "select row_hash, business_day from staging.asterisk_cdr_records",
+    "select row_hash, business_day from staging.asterisk_cel_events",
+    "select row_hash, business_day from staging.asterisk_events",
+)
+
+
+def facts(settings: Settings) -> list[list[tuple[Any, ...]]]:
+    found = [sorted(asked(settings, query), key=repr) for query in FACTS]
+    ledger = asked(settings, "select unit_id, business_day, staged_rows from ops.unit_days")
+    staged = asked(
+        settings,
+        "select unit_id, business_day, count(*) from ("
+        + " union all ".join(f"select unit_id, business_day from {t}" for t in TABLES.split(", "))
+        + ") as r group by unit_id, business_day",
+    )
+    assert sorted(ledger) == sorted(staged)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_split_any_order_any_repetition(
+    seed: int, exchange: Settings, sample: Path, tmp_path: Path
+) -> None:
+    empty(exchange)
+    land(exchange, sample, *KINDS)
+    whole = facts(exchange)
+    assert all(whole)
+    empty(exchange)
+    chance = random.Random(seed)
+    files: list[tuple[str, Path]] = []
+    for kind in KINDS:
+        lines = [line for path in sorted((sample / kind).iterdir()) for line in _lines(path)]
+        cuts = sorted(chance.sample(range(1, len(lines)), 4))
+        bounds = list(zip([0, *cuts], [*cuts, len(lines)], strict=True))
+        pieces = [lines[start:end] for start, end in bounds]
+        pieces.append(lines[chance.randrange(len(lines)) :])  # an overlapping rotation
+        for number, piece in enumerate(pieces):
+            path = tmp_path / f"{kind}.{number}"
+            path.write_bytes(b"".join(piece))
+            files.append((kind, path))
+    chance.shuffle(files)
+    for kind, path in files:
+        [result] = landing.land(exchange, f"asterisk_{kind}", [path])
+        assert result.status == "landed", result.reason
+    for expected, found in zip(whole, facts(exchange), strict=True):
+        assert found == expected
+
+
+def _lines(path: Path) -> list[bytes]:
+    content = path.read_bytes()
+    return (gzip.decompress(content) if path.suffix == ".gz" else content).splitlines(True)
+
+
+# ------------------------------------------------------------------------------ to the marts
+def test_the_marts_are_audited_and_published(exchange: Settings, dirty_sample: Path) -> None:
+    empty(exchange)
+    land(exchange, dirty_sample, *KINDS)
+    outcome = transform.drain(exchange, lambda _line: None)
+    assert outcome.problems == ()
+    assert [build.held_days for build in outcome.builds] == [{}] * len(outcome.builds)
+    truth = truth_of(dirty_sample)
+    with warehouse.connect(exchange) as connection:
+        calls, channel = _published(connection)
+    assert calls == len(truth)
+    assert channel["human"] == sum(row["channel"] == "human" for row in truth.values())
+    assert channel["callback"] == sum(row["channel"] == "callback" for row in truth.values())
+
+
+def _published(connection: psycopg.Connection) -> tuple[int, Counter[str]]:
+    rows = connection.execute(
+        "select channel, count(*) from marts.fct_calls where source = %s group by channel",
+        [SOURCE],
+    ).fetchall()
+    channel: Counter[str] = Counter(dict(rows))
+    return channel.total(), channel
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left(exchange: Settings) -> Iterator[None]:
+    yield
+    empty(exchange)
