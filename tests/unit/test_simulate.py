@@ -547,7 +547,7 @@ def test_steps_fill_the_time_in_self_service(pair: tuple[Path, Path]) -> None:
         for row in rows:
             assert row["arrived"][:10] == day
             steps[row["call_id"]].append(row)
-    ends = Counter[str]()
+    ends = Counter[tuple[str, str]]()
     for call in truth["calls"]:
         of_call = steps.get(call["call_id"], [])
         assert [row["step"] for row in of_call] == [str(n + 1) for n in range(len(of_call))]

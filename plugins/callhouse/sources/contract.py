@@ -88,9 +88,9 @@ DAY_EXTRAS = ("data_issues", "business_day")
 def staged_columns(record: Record) -> tuple[str, ...]:
     """Columns that a COPY of `record` writes, apart from `source` and `unit_id`."""
     names = tuple(item.name for item in record.fields if item.kind != "caller")
-    extras = CALLER_EXTRAS if record.has_caller else ()
-    extras += DAY_EXTRAS if record.partitioned else ()
-    return ("line_number", "row_hash", *names, *extras)
+    caller = CALLER_EXTRAS if record.has_caller else ()
+    day = DAY_EXTRAS if record.partitioned else ()
+    return ("line_number", "row_hash", *names, *caller, *day)
 
 
 class RefusedError(CallhouseError):
