@@ -104,6 +104,7 @@ def test_good_days_pass(settings: Settings, build_id: int) -> None:
         "marts_ivr_steps",
         "marts_call_events",
         "marts_surveys",
+        "marts_channel_requests",
     }
     with warehouse.connect(settings) as connection:
         counts = connection.execute(
@@ -290,6 +291,12 @@ DAMAGE = [
         "where business_day = '2026-03-02' and self_service_contained = 1",
         "marts_ivr_steps.a_request_ends_once",
         id="solved twice",
+    ),
+    pytest.param(
+        "update candidate.fct_channel_requests set channel_requests_served = 0 "
+        "where business_day = '2026-03-02' and channel = 'human'",
+        "marts_channel_requests.connected_calls_are_served_requests",
+        id="requests that nobody served",
     ),
     pytest.param(
         "update candidate.fct_call_events set event_number = 2 where call_id = '2026-03-02-10'",

@@ -4,7 +4,8 @@ drop table if exists
 candidate.fct_calls, candidate.fct_queue_visits, candidate.fct_agent_connections,
 candidate.agg_calls_daily, candidate.agg_queue_15min, candidate.agg_agent_daily,
 candidate.fct_agent_states, candidate.agg_agent_15min, candidate.fct_agent_offers,
-candidate.fct_ivr_steps, candidate.fct_call_events, candidate.fct_survey_responses;
+candidate.fct_ivr_steps, candidate.fct_call_events, candidate.fct_survey_responses,
+candidate.fct_channel_requests;
 
 create unlogged table candidate.fct_agent_states as
 select
@@ -270,3 +271,14 @@ full join (
     from candidate.fct_agent_states
     group by business_day, source, agent_id
 ) as states using (business_day, source, agent_id);
+
+create unlogged table candidate.fct_channel_requests as
+select business_day, source, call_id, 'ivr' as channel, calls_contained as channel_requests_served
+from candidate.fct_calls
+where calls = 1
+union all
+select
+    business_day, source, call_id, 'human' as channel,
+    (agent_connections_count > 0)::integer as channel_requests_served
+from candidate.fct_calls
+where calls = 1 and agent_connections_count > 0;

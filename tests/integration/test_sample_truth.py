@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from callhouse import landing, simulate, transform, warehouse
+from callhouse import landing, semantic, simulate, transform, warehouse
 from callhouse.runner import postgres
 from callhouse.settings import Settings
 
@@ -367,6 +367,59 @@ def test_surveys(marts: psycopg.Connection, truth: Path) -> None:
             " from marts.fct_survey_responses where source = 'sample_hotline'",
         ),
     )
+
+
+def test_requests_of_channels(marts: psycopg.Connection, truth: Path) -> None:
+    """By call: where it was in self-service, wanted an agent, left a message."""
+    expected: dict[tuple[str, str], int] = {}
+    for call, channel, outcome in rows(truth / "ivr_steps.csv", ("call_id", "channel", "outcome")):
+        expected[call, channel] = int(outcome == "contained" or expected.get((call, channel), 0))
+    columns = ("call_id", "channel", "outcome", "visits", "connections")
+    for call, channel, outcome, visits, connections in rows(truth / "calls.csv", columns):
+        if channel == "callback" or visits != "0" or connections != "0":
+            by = "callback" if channel == "callback" else "human"
+            expected[call, by] = int(connections != "0")
+        if channel == "voicemail":
+            expected[call, "voicemail"] = int(outcome == "voicemail")
+    assert {channel for _, channel in expected} == {"ivr", "bot", "human", "callback", "voicemail"}
+    same(
+        sorted((*key, str(served)) for key, served in expected.items()),
+        asked(
+            marts,
+            "select call_id, channel, channel_requests_served from marts.fct_channel_requests"
+            " where source = 'sample_hotline'",
+        ),
+    )
+
+
+def test_occupancy_by_agent(settings: Settings, marts: psycopg.Connection, truth: Path) -> None:
+    """The saved metric on the aggregate, against the truth's seconds."""
+    spent: dict[str, dict[str, int]] = {}
+    columns = ("business_day", "agent_id", *SPENT)
+    for row in before_the_end(rows(truth / "agent_time_daily.csv", columns)):
+        sums = spent.setdefault(row[1], dict.fromkeys(SPENT, 0))
+        for name, value in zip(SPENT, row[2:], strict=True):
+            sums[name] += int(Decimal(value))
+    catalogue = semantic.load(settings)
+    for name, top, bottom in (
+        ("occupancy", ("talk", "hold", "acw"), ("talk", "hold", "acw", "ready")),
+        ("occupancy_logged_in", ("talk", "acw"), ("login",)),
+    ):
+        expression = next(
+            m.expression for m in catalogue.dataset("agg_agent_daily").metrics if m.name == name
+        )
+        found: dict[str, Decimal] = dict(
+            marts.execute(
+                f"select agent_id, {expression} from marts.agg_agent_daily"
+                " where source = 'sample_hotline' group by agent_id"
+            ).fetchall()
+        )
+        assert found.keys() == spent.keys()
+        for agent, sums in spent.items():
+            wanted = sum(sums[f"{s}_seconds"] for s in top) / sum(
+                sums[f"{s}_seconds"] for s in bottom
+            )
+            assert float(found[agent]) == pytest.approx(wanted, abs=1e-12), (name, agent)
 
 
 def test_events_say_what_the_call_says(marts: psycopg.Connection, truth: Path) -> None:
