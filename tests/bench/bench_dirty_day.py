@@ -19,12 +19,14 @@ import pytest
 from callhouse import landing, simulate, transform, warehouse
 from callhouse.runner import postgres
 from callhouse.settings import Settings
+from callhouse.sources.delimited import records
 from callhouse.transform import dbt
 
 HISTORY = int(os.environ.get("CALLHOUSE_BENCH_DAYS", "365"))
 REPEATS = 4
 BOUND = 1.15
 DAY = date(2026, 10, 27)
+STAGED = {record.name: record.table for record in records.RECORDS.values() if record.partitioned}
 
 
 def backend_cpu(cluster: postgres.Cluster) -> float:
@@ -54,21 +56,22 @@ def measure(settings: Settings, cluster: postgres.Cluster, title: str) -> tuple[
     return statistics.median(cpu), statistics.median(wall)
 
 
-def copy_days(connection: psycopg.Connection, offsets: range) -> None:
-    """History made of copies of DAY, with their own days and times."""
+def copy_days(connection: psycopg.Connection, record: str, table: str, offsets: range) -> None:
+    """History of one record made of copies of DAY, with their own days and times."""
     columns = [
         row[0]
         for row in connection.execute(
-            "select attname from pg_attribute where attrelid = 'staging.delimited_legs'::regclass"
-            " and attnum > 0 and not attisdropped order by attnum"
+            "select attname from pg_attribute where attrelid = %s::regclass"
+            " and attnum > 0 and not attisdropped order by attnum",
+            [table],
         )
     ]
 
     def shifted(column: str) -> str:
         if column == "business_day":
             return "business_day - %(n)s"
-        if column == "call_id":
-            return "call_id || '-' || %(n)s"
+        if column in ("call_id", "survey_id"):
+            return f"{column} || '-' || %(n)s"
         if column == "unit_id":
             return "%(unit)s"
         return f"{column} - %(n)s * interval '1 day'" if column.endswith("_at") else column
@@ -78,30 +81,29 @@ def copy_days(connection: psycopg.Connection, offsets: range) -> None:
     for n in offsets:
         day = DAY - timedelta(days=n)
         # A unit of its own for each day: the audit compares the ledger with what is staged.
-        unit = warehouse.one(
+        unit, staged = warehouse.one(
             connection,
             "insert into ops.units (source, record, name, content_hash, size_bytes, status,"
             " read_rows, staged_rows, first_day, last_day)"
             " select source, record, name, content_hash || %s, size_bytes, status,"
             " staged_rows, staged_rows, %s, %s"
-            " from ops.units where first_day = %s and record = 'legs' returning unit_id",
-            [str(n), day, day, DAY],
-        )[0]
-        name = f"staging.delimited_legs_{day:%Y_%m_%d}"
-        connection.execute(f"create table {name} (like staging.delimited_legs including all)")
+            " from ops.units where first_day = %s and record = %s returning unit_id, staged_rows",
+            [str(n), day, day, DAY, record],
+        )
+        name = f"{table}_{day:%Y_%m_%d}"
+        connection.execute(f"create table {name} (like {table} including all)")
         connection.execute(
             f"insert into {name} ({', '.join(columns)})"
-            f" select {copied} from staging.delimited_legs where business_day = '{DAY}'",
+            f" select {copied} from {table} where business_day = '{DAY}'",
             {"n": n, "unit": unit},
         )
         connection.execute(
-            f"alter table staging.delimited_legs attach partition {name}"
+            f"alter table {table} attach partition {name}"
             f" for values from ('{day}') to ('{day + timedelta(days=1)}')"
         )
         connection.execute(
-            "insert into ops.unit_days select %s, %s, staged_rows"
-            " from ops.unit_days where business_day = %s",
-            [unit, day, DAY],
+            "insert into ops.unit_days (unit_id, business_day, staged_rows) values (%s, %s, %s)",
+            [unit, day, staged],
         )
 
 
@@ -118,7 +120,8 @@ def test_a_dirty_day_costs_the_same_with_a_year_behind_it(
         connection.execute("select pg_reload_conf()")
     one, one_wall = measure(settings, cluster, "1 day of history")
     with warehouse.connect(settings) as connection:
-        copy_days(connection, range(1, HISTORY))
+        for record, table in STAGED.items():
+            copy_days(connection, record, table, range(1, HISTORY))
         connection.execute("reset role")
     transform.mark(settings, None, "bench history")
     begin = time.perf_counter()

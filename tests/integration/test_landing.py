@@ -41,7 +41,8 @@ def empty(cluster: postgres.Cluster, settings: Settings) -> None:
         connection.execute("set role callhouse_owner")
         connection.execute(
             "truncate staging.delimited_legs, staging.delimited_agents, "
-            "staging.delimited_queues, staging.members, pii.callers, ops.units cascade"
+            "staging.delimited_queues, staging.delimited_agent_states, staging.delimited_surveys, "
+            "staging.members, pii.callers, ops.units cascade"
         )
         connection.execute("delete from ops.dirty_marks")
 
@@ -522,3 +523,109 @@ def test_the_drop_folder_is_landed_and_cleared(settings: Settings, tmp_path: Pat
     os.utime(folder / "good.txt", (then, then))
     landing.land_inbox(settings, BANK)
     assert (settings.archive / BANK / "good.txt.2").exists()
+
+
+# ------------------------------------------------------------------------------ details of days
+STATES_HEAD = "agent,state,reason,call_id,queue,started,ended\n"
+NIGHT = "101,talk,,c,q,2026-03-01 23:50:00,2026-03-02 00:10:00\n"
+EVENING = "101,ready,,,,2026-03-01 23:40:00,2026-03-01 23:50:00\n"
+
+
+def states_file(tmp_path: Path, number: int, *lines: str) -> Path:
+    path = tmp_path / f"agent_states_{number}.csv"
+    path.write_text(STATES_HEAD + "".join(lines))
+    return path
+
+
+def states(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        "select business_day::text, agent_id, state, "
+        "to_char(ended_at at time zone 'Asia/Shanghai', 'HH24:MI'), superseded_by is null "
+        "from staging.delimited_agent_states order by 1, started_at, unit_id, line_number"
+    ).fetchall()
+
+
+def test_a_state_over_midnight_is_a_row_of_both_days(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Read, staged and marked on both; a second copy is a duplicate on both."""
+    result = land(settings, states_file(tmp_path, 1, EVENING, NIGHT, NIGHT), feed="sample_hotline")
+    assert (result.read, result.staged, result.duplicates) == (5, 3, 2)
+    assert states(connection) == [
+        ("2026-03-01", "101", "ready", "23:50", True),
+        ("2026-03-01", "101", "talk", "00:10", True),
+        ("2026-03-02", "101", "talk", "00:10", True),
+    ]
+    days = connection.execute("select business_day::text from ops.dirty_marks order by 1")
+    assert days.fetchall() == [("2026-03-01",), ("2026-03-02",)]
+    again = land(settings, states_file(tmp_path, 2, NIGHT), feed="sample_hotline")
+    assert (again.read, again.staged, again.duplicates) == (2, 0, 2)
+    assert len(states(connection)) == 3
+
+
+def test_a_corrected_state_leaves_no_piece_behind(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """The correction ends before midnight: the next day loses its piece and is dirty."""
+    land(settings, states_file(tmp_path, 1, NIGHT), feed="sample_hotline")
+    connection.execute("delete from ops.dirty_marks")
+    connection.commit()
+    land(settings, states_file(tmp_path, 2, NIGHT.replace("03-02 00:10", "03-01 23:55")),
+         feed="sample_hotline")  # fmt: skip
+    assert states(connection) == [
+        ("2026-03-01", "101", "talk", "00:10", False),
+        ("2026-03-01", "101", "talk", "23:55", True),
+        ("2026-03-02", "101", "talk", "00:10", False),
+    ]
+    days = connection.execute("select business_day::text from ops.dirty_marks order by 1")
+    assert days.fetchall() == [("2026-03-01",), ("2026-03-02",)]
+
+
+def test_of_two_versions_in_one_file_the_last_counts(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Also where the first runs over midnight and the last does not; no agent is made up."""
+    short = NIGHT.replace("03-02 00:10", "03-01 23:55")
+    result = land(settings, states_file(tmp_path, 1, NIGHT, short), feed="sample_hotline")
+    assert (result.read, result.staged) == (3, 3)
+    assert "the last of each counts" in " ".join(result.notes)
+    assert states(connection) == [
+        ("2026-03-01", "101", "talk", "00:10", False),
+        ("2026-03-01", "101", "talk", "23:55", True),
+        ("2026-03-02", "101", "talk", "00:10", False),
+    ]
+
+
+def test_a_late_answer_supersedes_the_open_survey(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """The answer comes with a later file and dirties the day of the call."""
+    head = "survey_id,call_id,type,channel,queue,agent,score,arrived,offered,answered\n"
+    line = "S1,c,csat,human,q,101,{},2026-03-01 23:50:00,2026-03-02 00:01:00,{}\n"
+    for number, fields in enumerate((("", ""), ("4", "2026-03-02 09:00:00")), 1):
+        connection.execute("delete from ops.dirty_marks")
+        connection.commit()
+        path = tmp_path / f"surveys_{number}.csv"
+        path.write_text(head + line.format(*fields))
+        land(settings, path, feed="sample_hotline")
+        days = connection.execute("select business_day::text from ops.dirty_marks").fetchall()
+        assert days == [("2026-03-01",)]
+        connection.commit()
+    found = connection.execute(
+        "select score, superseded_by is null from staging.delimited_surveys order by unit_id"
+    )
+    assert found.fetchall() == [(None, False), (4, True)]
+
+
+def test_a_roster_changes_days_on_which_agents_only_waited(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """A day without a call has states all the same, and they belong to a team."""
+    land(settings, states_file(tmp_path, 1, EVENING), feed="sample_hotline")
+    connection.execute("delete from ops.dirty_marks")
+    connection.commit()
+    roster = tmp_path / "agents.csv"
+    roster.write_text("agent,name,team,team_name,region,valid_from\n101,Lin,t,T,CN-GD,2026-01-01\n")
+    land(settings, roster, feed="sample_hotline")
+    days = connection.execute("select business_day::text from ops.dirty_marks").fetchall()
+    assert days == [("2026-03-01",)]

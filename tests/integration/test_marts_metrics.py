@@ -89,6 +89,88 @@ def test_a_ratio_without_a_denominator_is_null(
     assert value(connection, catalogue.metrics[metric], visits()) is None
 
 
+# Of an hour logged in an agent talked 20 minutes, held 5, wrapped up 5, was ready 10, rang 2,
+# dialled 1, was consulted 2 and paused 15: occupied 30 of 40 minutes, talk and after-call work 25
+# of 60.
+HOUR = {
+    "agent_days": 1, "login_seconds": 3600, "ready_seconds": 600, "pause_seconds": 900,
+    "state_talk_seconds": 1200, "state_hold_seconds": 300, "state_acw_seconds": 300,
+    "state_ring_seconds": 120, "state_dial_seconds": 60, "state_consult_seconds": 120,
+    "provisional_login_seconds": 90,
+}  # fmt: skip
+# 40 offered, 20 answered: 6 of 8 satisfied; 5 promoters and 2 detractors of 10; efforts 7 and 4.
+ASKED = {
+    "survey_offers": 40, "survey_responses": 20, "csat_responses": 8, "csat_satisfied": 6,
+    "nps_responses": 10, "nps_promoters": 5, "nps_detractors": 2, "ces_responses": 2,
+    "ces_scores": 11,
+}  # fmt: skip
+# 50 rings, of which 4 ran out and 44 were answered, together 300 s.
+RUNG = {"offers": 50, "offers_answered": 44, "offers_unanswered": 4, "ring_seconds": 300}
+# 30 requests of self-service: 12 solved, 3 given up, together 1,500 s.
+SERVED = {
+    "self_service_requests": 30, "self_service_contained": 12, "self_service_abandoned": 3,
+    "step_seconds": 1500,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sums", "metric", "expected"),
+    [
+        (HOUR, "occupied_seconds", 1800),
+        (HOUR, "occupancy", 0.75),
+        (HOUR, "occupancy_logged_in", 1500 / 3600),
+        (HOUR, "pause_share", 0.25),
+        (HOUR, "avg_login", 3600),
+        (HOUR | {"agent_days": 2}, "avg_login", 1800),
+        (HOUR | {"agent_days": 2}, "avg_pause", 450),
+        (HOUR | {"agent_days": 2}, "avg_ready", 300),
+        (HOUR, "provisional_login_share", 0.025),
+        (ASKED, "survey_response_rate", 0.5),
+        (ASKED, "csat", 0.75),
+        (ASKED, "nps", 0.3),
+        (ASKED, "ces", 5.5),
+        (RUNG, "ring_no_answer_rate", 0.08),
+        (RUNG, "offer_answer_rate", 0.88),
+        (RUNG, "avg_offer_ring", 6),
+        (SERVED, "self_service_containment_rate", 0.4),
+        (SERVED, "self_service_abandon_rate", 0.1),
+        (SERVED, "avg_self_service_time", 50),
+    ],
+)
+def test_metrics_of_agents_and_customers(
+    connection: psycopg.Connection, catalogue: semantic.Catalogue,
+    sums: dict[str, int], metric: str, expected: float,
+) -> None:  # fmt: skip
+    """Worked by hand; and nothing to divide by is no result."""
+    for factor, wanted in ((1, expected), (0, None)):
+        columns = ", ".join(f"{value * factor} as {name}" for name, value in sums.items())
+        found = value(connection, catalogue.metrics[metric], f"(select {columns})")
+        if wanted is None and metric != "occupied_seconds":
+            assert found is None
+        else:
+            assert found is not None
+            assert float(found) == pytest.approx(wanted or 0, abs=1e-12)
+
+
+def test_every_metric_of_the_list_is_there(catalogue: semantic.Catalogue) -> None:
+    """What METRICS.md defines for calls, queues, agents and surveys.
+
+    Utilisation and adherence need schedules and paid time, FCR the follow-ups of calls.
+    """
+    listed = {
+        "service_level", "service_level_ignore", "service_level_positive",
+        "service_level_answered", "service_level_short_excluded", "queue_visits", "calls_offered",
+        "calls_answered", "calls_abandoned", "answer_rate", "answer_rate_15s", "abandon_rate",
+        "abandon_rate_total", "short_abandons", "transfer_rate", "transfer_rate_blind",
+        "transfer_rate_attended", "transfer_rate_consult", "asa", "aht", "avg_talk", "avg_hold",
+        "avg_hold_when_held", "avg_acw", "avg_abandon_time", "wait_p50", "wait_p80", "wait_p95",
+        "occupancy", "occupancy_logged_in", "login_seconds", "pause_seconds", "talk_seconds",
+        "hold_seconds", "acw_seconds", "ready_seconds", "csat", "survey_response_rate", "nps",
+        "ces",
+    }  # fmt: skip
+    assert listed - catalogue.metrics.keys() == set()
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [([1, 2, 3, 4], 1.2909944487358056), ([7, 7, 7], 0.0), ([5], None), ([], None)],
@@ -152,6 +234,71 @@ def built(settings: Settings, cluster: postgres.Cluster) -> Iterator[Settings]:
             ) as legs (id, queue, agent, outcome, stage, wait, talk, day, at);
             """
         )
+        connection.execute(
+            """
+            create table staging.delimited_agent_states_by_hand
+            partition of staging.delimited_agent_states
+            for values from ('1998-03-29') to ('1998-03-30');
+            create table staging.delimited_offers_by_hand partition of staging.delimited_offers
+            for values from ('1998-03-29') to ('1998-03-30');
+            create table staging.delimited_ivr_steps_by_hand
+            partition of staging.delimited_ivr_steps
+            for values from ('1998-03-29') to ('1998-03-30');
+            create table staging.delimited_surveys_by_hand partition of staging.delimited_surveys
+            for values from ('1998-03-29') to ('1998-03-30');
+            -- 101 talks from 00:59 to 01:00 UTC (01:59 to 03:00 local), wraps up 30 s, is ready
+            -- 90 s, pauses 60 s: 90 s of 180 s occupied, 240 s logged in.
+            insert into staging.delimited_agent_states (
+                source, agent_id, unit_id, line_number, row_hash, state, business_day, started_at,
+                ended_at
+            )
+            select 'by_hand', '101', 0, 0, md5(state)::uuid, state, '1998-03-29', start, stop
+            from (
+                values
+                ('talk', timestamptz '1998-03-29 00:59+00', timestamptz '1998-03-29 01:00+00'),
+                ('acw', '1998-03-29 01:00+00', '1998-03-29 01:00:30+00'),
+                ('ready', '1998-03-29 01:00:30+00', '1998-03-29 01:02+00'),
+                ('pause', '1998-03-29 01:02+00', '1998-03-29 01:03+00')
+            ) as states (state, start, stop);
+            -- Call a rang in vain for 10 s, then 4 s until it was answered.
+            insert into staging.delimited_offers (
+                source, call_id, unit_id, line_number, row_hash, agent_id, outcome, ring_seconds,
+                business_day, arrived_at, offered_at
+            )
+            select
+                'by_hand', 'a', 0, 0, md5(outcome)::uuid, '101', outcome, ring, '1998-03-29',
+                '1998-03-29 00:59+00', offered
+            from (
+                values
+                ('no_answer', 10, timestamptz '1998-03-29 00:59:05+00'),
+                ('answered', 4, '1998-03-29 00:59:16+00')
+            ) as offers (outcome, ring, offered);
+            -- Call d gave up in the menu, e was solved there after two steps.
+            insert into staging.delimited_ivr_steps (
+                source, call_id, step_number, unit_id, line_number, row_hash, channel, outcome,
+                step_seconds, business_day, arrived_at, entered_at
+            )
+            select
+                'by_hand', call, step, 0, 0, md5(call || step)::uuid, 'ivr', outcome, 15,
+                '1998-03-29', '1998-03-29 12:00+00', '1998-03-29 12:00+00'
+            from (
+                values ('d', 1, 'abandoned'), ('e', 1, 'continued'), ('e', 2, 'contained')
+            ) as steps (call, step, outcome);
+            -- One of two satisfied; a promoter; an effort of 6; one without an answer.
+            insert into staging.delimited_surveys (
+                source, survey_id, unit_id, line_number, row_hash, call_id, survey_type, score,
+                business_day, offered_at
+            )
+            select
+                'by_hand', id, 0, 0, md5(id)::uuid, 'a', kind, score, '1998-03-29',
+                '1998-03-29 01:01+00'
+            from (
+                values
+                ('s1', 'csat', 5), ('s2', 'csat', 3), ('s3', 'nps', 9), ('s4', 'ces', 6),
+                ('s5', 'csat', null)
+            ) as surveys (id, kind, score);
+            """
+        )
         build = warehouse.one(
             connection, "insert into ops.builds default values returning build_id"
         )[0]
@@ -164,7 +311,8 @@ def built(settings: Settings, cluster: postgres.Cluster) -> Iterator[Settings]:
     with warehouse.connect(settings) as connection:
         connection.execute("delete from ops.build_days where build_id = %s", [build])
         connection.execute("delete from ops.builds where build_id = %s", [build])
-        connection.execute("drop table staging.delimited_legs_by_hand")
+        for kind in ("legs", "agent_states", "offers", "ivr_steps", "surveys"):
+            connection.execute(f"drop table staging.delimited_{kind}_by_hand")
         connection.execute("delete from staging.members where source = 'by_hand'")
         connection.execute("delete from ops.sources where source = 'by_hand'")
 
@@ -191,10 +339,19 @@ def test_a_short_day_is_dense(built: Settings, connection: psycopg.Connection) -
     assert found == (92, 3, "00:00", "23:45")
 
 
+def test_quarters_after_a_clock_change(built: Settings, connection: psycopg.Connection) -> None:
+    """At 01:00 UTC Berlin's clocks go from 02:00 to 03:00: after quarter 01:45 comes 03:00."""
+    found = connection.execute(
+        "select local_interval, login_seconds, state_talk_seconds, ready_seconds "
+        "from candidate.agg_agent_15min where source = 'by_hand' order by interval_start_at"
+    ).fetchall()
+    assert found == [("01:45", 60, 60, 0), ("03:00", 180, 0, 90)]
+
+
 def test_dbt_s_own_unit_tests(built: Settings) -> None:
     results = dbt.run(built, "test", "--selector", "unit_tests", report=dbt.quiet)
     statuses = [r.status for r in results if r.node.startswith("unit_test.")]
-    assert len(statuses) >= 40
+    assert len(statuses) >= 70
     assert set(statuses) == {"pass"}
 
 
@@ -211,6 +368,11 @@ def test_metricflow_says_the_same(
         "service_level_short_excluded": 1 / 2, "abandon_rate": 1 / 3, "asa": 20.25,
         "wait_p50": 20.25, "longest_wait": 20.5, "calls": 4, "abandon_rate_total": 0.5,
         "agent_connections": 2, "connections_handled": 1, "aht": 60, "talk_p50": 60,
+        "login_seconds": 240, "agent_days": 1, "avg_login": 240, "occupancy": 0.5,
+        "occupancy_logged_in": 0.375, "occupied_seconds": 90, "pause_share": 0.25, "offers": 2,
+        "ring_no_answer_rate": 0.5, "avg_offer_ring": 7, "self_service_requests": 2,
+        "self_service_containment_rate": 0.5, "survey_response_rate": 0.8, "csat": 0.5, "nps": 1,
+        "ces": 6, "call_events": 15,  # arrival, queue entry and end of five calls
     }  # fmt: skip
     # MetricFlow looks for the manifest beside the project file and nowhere else.
     (tmp_path / "dbt_project.yml").symlink_to(dbt.project(built) / "dbt_project.yml")

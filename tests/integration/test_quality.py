@@ -19,6 +19,10 @@ HERE = Path(__file__).parent
 FIRST = date(2026, 3, 1)
 DAYS = [FIRST + timedelta(days=n) for n in range(4)]
 CALLS = 200
+STAGED = [
+    f"staging.delimited_{kind}"
+    for kind in ("legs", "agent_states", "offers", "ivr_steps", "surveys")
+]
 
 
 @pytest.fixture
@@ -37,10 +41,11 @@ def make_build(connection: psycopg.Connection, days: list[date], calls: int) -> 
     clear(connection)
     connection.execute("set role callhouse_owner")
     for day in days:
-        connection.execute(
-            f"create table if not exists staging.delimited_legs_{day:%Y_%m_%d} partition of "
-            f"staging.delimited_legs for values from ('{day}') to ('{day + timedelta(days=1)}')"
-        )
+        for table in STAGED:
+            connection.execute(
+                f"create table if not exists {table}_{day:%Y_%m_%d} partition of {table} "
+                f"for values from ('{day}') to ('{day + timedelta(days=1)}')"
+            )
     legs = (HERE / "test_quality_legs.sql").read_text(encoding="utf-8")
     legs = legs.format(calls=calls, first_day=days[0], last_day=days[-1])
     connection.execute(legs.encode())
@@ -58,7 +63,7 @@ def make_build(connection: psycopg.Connection, days: list[date], calls: int) -> 
 def clear(connection: psycopg.Connection) -> None:
     """Leave nothing to the next test."""
     connection.execute(
-        "truncate staging.delimited_legs, ops.unit_days, ops.units, ops.quarantine, ops.held_days, "
+        f"truncate {', '.join(STAGED)}, ops.unit_days, ops.units, ops.quarantine, ops.held_days, "
         "ops.dirty_marks, ops.build_days, ops.published_days, ops.builds, ops.expectation_results, "
         "ops.sources cascade"
     )
@@ -94,6 +99,12 @@ def test_good_days_pass(settings: Settings, build_id: int) -> None:
         "marts_calls",
         "marts_queues",
         "marts_agents",
+        "marts_agent_states",
+        "marts_agent_offers",
+        "marts_ivr_steps",
+        "marts_call_events",
+        "marts_surveys",
+        "marts_channel_requests",
     }
     with warehouse.connect(settings) as connection:
         counts = connection.execute(
@@ -229,6 +240,81 @@ DAMAGE = [
         "marts_queues.parts_are_not_more_than_their_whole",
         id="service level above one",
     ),
+    pytest.param(
+        "delete from candidate.fct_survey_responses where survey_key = 'hotline:S2026-03-02-5'",
+        "staging_delimited.every_staged_detail_is_a_fact",
+        id="lost survey",
+    ),
+    pytest.param(
+        "insert into candidate.fct_agent_offers "
+        "select * from candidate.fct_agent_offers where call_id = '2026-03-02-10'",
+        "staging_delimited.every_staged_detail_is_a_fact",
+        id="doubled offer",
+    ),
+    pytest.param(
+        "delete from staging.delimited_agent_states where call_id = '2026-03-02-10'",
+        "staging_delimited.ledger_and_staged_rows_agree",
+        id="staged state vanished",
+    ),
+    pytest.param(
+        "update candidate.fct_agent_states set ended_at = ended_at + interval '10 minutes' "
+        "where business_day = '2026-03-02' and agent_id = 'agent_1'",
+        "marts_agent_states.states_of_an_agent_never_overlap",
+        id="overlapping states",
+    ),
+    pytest.param(
+        "update candidate.fct_agent_states set state_talk_seconds = 0 "
+        "where business_day = '2026-03-02' and agent_id = 'agent_1'",
+        "marts_agent_states.states_tile_the_login",
+        id="state without a column",
+    ),
+    pytest.param(
+        "update candidate.agg_agent_daily set login_seconds = login_seconds + 1 "
+        "where business_day = '2026-03-02' and agent_id = 'agent_1'",
+        "marts_agent_states.day_aggregate_equals_states",
+        id="login of a day",
+    ),
+    pytest.param(
+        "delete from candidate.agg_agent_15min "
+        "where business_day = '2026-03-02' and agent_id = 'agent_1'",
+        "marts_agent_states.quarter_hour_aggregate_equals_states",
+        id="login of the quarters",
+    ),
+    pytest.param(
+        "update candidate.fct_agent_offers set offers_answered = 0 "
+        "where business_day = '2026-03-02'",
+        "marts_agent_offers.outcomes_add_up_to_offers",
+        id="offer without an outcome",
+    ),
+    pytest.param(
+        "update candidate.fct_ivr_steps set self_service_contained = 2 "
+        "where business_day = '2026-03-02' and self_service_contained = 1",
+        "marts_ivr_steps.a_request_ends_once",
+        id="solved twice",
+    ),
+    pytest.param(
+        "update candidate.fct_channel_requests set channel_requests_served = 0 "
+        "where business_day = '2026-03-02' and channel = 'human'",
+        "marts_channel_requests.connected_calls_are_served_requests",
+        id="requests that nobody served",
+    ),
+    pytest.param(
+        "update candidate.fct_call_events set event_number = 2 where call_id = '2026-03-02-10'",
+        "marts_call_events.events_are_numbered_in_order_of_time",
+        id="event lost from the middle",
+    ),
+    pytest.param(
+        "update candidate.fct_survey_responses set score = 6 "
+        "where business_day = '2026-03-02' and score = 5",
+        "marts_surveys.score_is_on_the_scale_of_its_survey",
+        id="score beyond the scale",
+    ),
+    pytest.param(
+        "update candidate.fct_survey_responses set csat_responses = 0 "
+        "where business_day = '2026-03-02'",
+        "marts_surveys.responses_are_answers_of_one_kind",
+        id="response of no kind",
+    ),
 ]
 
 
@@ -300,7 +386,8 @@ def test_day_that_changed_meanwhile_is_excused(settings: Settings, build_id: int
 
 def test_empty_day_is_reported(settings: Settings, build_id: int) -> None:
     with warehouse.connect(settings) as connection:
-        connection.execute("delete from staging.delimited_legs where business_day = '2026-03-04'")
+        for table in STAGED:
+            connection.execute(f"delete from {table} where business_day = '2026-03-04'")
         connection.execute("delete from ops.unit_days where business_day = '2026-03-04'")
         connection.execute("delete from ops.units where first_day = '2026-03-04'")
         connection.execute((HERE / "test_quality_candidates.sql").read_bytes())

@@ -2,7 +2,100 @@
 -- models: those have their own tests. Here both sides of each comparison have to agree.
 drop table if exists
 candidate.fct_calls, candidate.fct_queue_visits, candidate.fct_agent_connections,
-candidate.agg_calls_daily, candidate.agg_queue_15min, candidate.agg_agent_daily;
+candidate.agg_calls_daily, candidate.agg_queue_15min, candidate.agg_agent_daily,
+candidate.fct_agent_states, candidate.agg_agent_15min, candidate.fct_agent_offers,
+candidate.fct_ivr_steps, candidate.fct_call_events, candidate.fct_survey_responses,
+candidate.fct_channel_requests;
+
+create unlogged table candidate.fct_agent_states as
+select
+    s.business_day,
+    s.source,
+    s.agent_id,
+    s.started_at,
+    s.ended_at,
+    (row_number() over (
+        partition by s.source, s.business_day, s.agent_id order by s.started_at
+    ) = 1)::integer as agent_days,
+    extract(epoch from s.ended_at - s.started_at) as login_seconds,
+    0::numeric as provisional_login_seconds,
+    0::numeric as ready_seconds,
+    0::numeric as pause_seconds,
+    0::numeric as state_ring_seconds,
+    0::numeric as state_dial_seconds,
+    0::numeric as state_consult_seconds,
+    extract(epoch from s.ended_at - s.started_at) as state_talk_seconds,
+    0::numeric as state_hold_seconds,
+    0::numeric as state_acw_seconds
+from staging.delimited_agent_states as s
+inner join ops.claimed_days as d on s.business_day = d.business_day
+where s.superseded_by is null;
+
+create unlogged table candidate.agg_agent_15min as
+select * from candidate.fct_agent_states;
+
+create unlogged table candidate.fct_agent_offers as
+select
+    o.business_day,
+    o.source || ':' || o.call_id || ':1' as offer_key,
+    o.source,
+    o.call_id,
+    o.ring_seconds,
+    1 as offers,
+    (o.outcome = 'answered')::integer as offers_answered,
+    0 as offers_unanswered,
+    0 as offers_rejected,
+    0 as offers_cancelled,
+    0 as offers_failed
+from staging.delimited_offers as o
+inner join ops.claimed_days as d on o.business_day = d.business_day
+where o.superseded_by is null;
+
+create unlogged table candidate.fct_ivr_steps as
+select
+    i.business_day,
+    i.source,
+    i.call_id,
+    i.channel,
+    i.step_seconds,
+    1 as self_service_requests,
+    (i.outcome = 'contained')::integer as self_service_contained,
+    0 as self_service_abandoned
+from staging.delimited_ivr_steps as i
+inner join ops.claimed_days as d on i.business_day = d.business_day
+where i.superseded_by is null;
+
+create unlogged table candidate.fct_call_events as
+select
+    l.business_day,
+    l.source,
+    l.call_id,
+    1 as event_number,
+    l.arrived_at as event_at
+from staging.delimited_legs as l
+inner join ops.claimed_days as d on l.business_day = d.business_day
+where l.superseded_by is null;
+
+create unlogged table candidate.fct_survey_responses as
+select
+    v.business_day,
+    v.source || ':' || v.survey_id as survey_key,
+    v.source,
+    v.call_id,
+    v.survey_type,
+    v.score,
+    v.offered_at,
+    v.answered_at,
+    (v.score is not null)::integer as survey_responses,
+    (v.score is not null)::integer as csat_responses,
+    coalesce(v.score >= 4, false)::integer as csat_satisfied,
+    0 as nps_responses,
+    0 as nps_promoters,
+    0 as nps_detractors,
+    0 as ces_responses
+from staging.delimited_surveys as v
+inner join ops.claimed_days as d on v.business_day = d.business_day
+where v.superseded_by is null;
 
 create unlogged table candidate.fct_calls as
 select
@@ -145,15 +238,47 @@ full join (
 ) as c using (business_day, source, queue_id);
 
 create unlogged table candidate.agg_agent_daily as
+select *
+from (
+    select
+        business_day,
+        source,
+        agent_id,
+        sum(agent_connections) as agent_connections,
+        sum(connections_handled) as connections_handled,
+        sum(transfers) as transfers,
+        sum(talk_seconds) as talk_seconds,
+        sum(hold_seconds) as hold_seconds,
+        sum(acw_seconds) as acw_seconds
+    from candidate.fct_agent_connections
+    group by business_day, source, agent_id
+) as connections
+full join (
+    select
+        business_day,
+        source,
+        agent_id,
+        sum(agent_days) as agent_days,
+        sum(login_seconds) as login_seconds,
+        sum(ready_seconds) as ready_seconds,
+        sum(pause_seconds) as pause_seconds,
+        sum(state_ring_seconds) as state_ring_seconds,
+        sum(state_dial_seconds) as state_dial_seconds,
+        sum(state_consult_seconds) as state_consult_seconds,
+        sum(state_talk_seconds) as state_talk_seconds,
+        sum(state_hold_seconds) as state_hold_seconds,
+        sum(state_acw_seconds) as state_acw_seconds
+    from candidate.fct_agent_states
+    group by business_day, source, agent_id
+) as states using (business_day, source, agent_id);
+
+create unlogged table candidate.fct_channel_requests as
+select business_day, source, call_id, 'ivr' as channel, calls_contained as channel_requests_served
+from candidate.fct_calls
+where calls = 1
+union all
 select
-    business_day,
-    source,
-    agent_id,
-    sum(agent_connections) as agent_connections,
-    sum(connections_handled) as connections_handled,
-    sum(transfers) as transfers,
-    sum(talk_seconds) as talk_seconds,
-    sum(hold_seconds) as hold_seconds,
-    sum(acw_seconds) as acw_seconds
-from candidate.fct_agent_connections
-group by business_day, source, agent_id;
+    business_day, source, call_id, 'human' as channel,
+    (agent_connections_count > 0)::integer as channel_requests_served
+from candidate.fct_calls
+where calls = 1 and agent_connections_count > 0;

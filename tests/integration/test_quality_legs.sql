@@ -59,3 +59,130 @@ cross join lateral (
             as instant
 ) as arrival
 where u.source = 'hotline';
+
+-- For each answered call a ring and a state of its agent, for each call a step, for each of the first
+-- ten answered calls a survey; each kind landed as a unit of its own per day.
+with units as (
+    insert into ops.units
+    (
+        source, record, name, content_hash, size_bytes, status, read_rows, staged_rows, first_day,
+        last_day
+    )
+    select
+        'hotline', 'offers', 'offers_' || business_day, md5('offers' || business_day), 1, 'landed',
+        count(*), count(*), business_day, business_day
+    from staging.delimited_legs
+    where outcome = 'answered'
+    group by business_day
+    returning unit_id, first_day, staged_rows
+),
+
+days as (
+    insert into ops.unit_days (unit_id, business_day, staged_rows)
+    select unit_id, first_day, staged_rows from units
+)
+
+insert into staging.delimited_offers (
+    source, call_id, unit_id, line_number, row_hash, queue_id, agent_id, outcome, ring_seconds,
+    business_day, arrived_at, offered_at, ended_at
+)
+select
+    l.source, l.call_id, u.unit_id, l.line_number, l.row_hash, l.queue_id, l.agent_id, 'answered', 3,
+    l.business_day, l.arrived_at, l.arrived_at + interval '30 seconds',
+    l.arrived_at + interval '33 seconds'
+from staging.delimited_legs as l
+inner join units as u on l.business_day = u.first_day
+where l.outcome = 'answered';
+
+with units as (
+    insert into ops.units
+    (
+        source, record, name, content_hash, size_bytes, status, read_rows, staged_rows, first_day,
+        last_day
+    )
+    select
+        'hotline', 'agent_states', 'states_' || business_day, md5('states' || business_day), 1,
+        'landed', count(*), count(*), business_day, business_day
+    from staging.delimited_legs
+    where outcome = 'answered'
+    group by business_day
+    returning unit_id, first_day, staged_rows
+),
+
+days as (
+    insert into ops.unit_days (unit_id, business_day, staged_rows)
+    select unit_id, first_day, staged_rows from units
+)
+
+insert into staging.delimited_agent_states (
+    source, agent_id, unit_id, line_number, row_hash, state, call_id, business_day, started_at,
+    ended_at
+)
+select
+    l.source, l.agent_id, u.unit_id, l.line_number, l.row_hash, 'talk', l.call_id, l.business_day,
+    l.arrived_at, l.arrived_at + interval '2 minutes'
+from staging.delimited_legs as l
+inner join units as u on l.business_day = u.first_day
+where l.outcome = 'answered';
+
+with units as (
+    insert into ops.units
+    (
+        source, record, name, content_hash, size_bytes, status, read_rows, staged_rows, first_day,
+        last_day
+    )
+    select
+        'hotline', 'ivr_steps', 'steps_' || business_day, md5('steps' || business_day), 1, 'landed',
+        count(*), count(*), business_day, business_day
+    from staging.delimited_legs
+    group by business_day
+    returning unit_id, first_day, staged_rows
+),
+
+days as (
+    insert into ops.unit_days (unit_id, business_day, staged_rows)
+    select unit_id, first_day, staged_rows from units
+)
+
+insert into staging.delimited_ivr_steps (
+    source, call_id, step_number, unit_id, line_number, row_hash, channel, outcome, step_seconds,
+    business_day, arrived_at, entered_at
+)
+select
+    l.source, l.call_id, 1, u.unit_id, l.line_number, l.row_hash, 'ivr',
+    case when l.outcome = 'contained' then 'contained' else 'continued' end, 30, l.business_day,
+    l.arrived_at, l.arrived_at
+from staging.delimited_legs as l
+inner join units as u on l.business_day = u.first_day;
+
+with units as (
+    insert into ops.units
+    (
+        source, record, name, content_hash, size_bytes, status, read_rows, staged_rows, first_day,
+        last_day
+    )
+    select
+        'hotline', 'surveys', 'surveys_' || business_day, md5('surveys' || business_day), 1,
+        'landed', count(*), count(*), business_day, business_day
+    from staging.delimited_legs
+    where line_number <= 10
+    group by business_day
+    returning unit_id, first_day, staged_rows
+),
+
+days as (
+    insert into ops.unit_days (unit_id, business_day, staged_rows)
+    select unit_id, first_day, staged_rows from units
+)
+
+insert into staging.delimited_surveys (
+    source, survey_id, unit_id, line_number, row_hash, call_id, survey_type, score, business_day,
+    arrived_at, offered_at, answered_at
+)
+select
+    l.source, 'S' || l.call_id, u.unit_id, l.line_number, l.row_hash, l.call_id, 'csat',
+    case when l.line_number > 2 then l.line_number / 2 end, l.business_day, l.arrived_at, l.ended_at,
+    l.ended_at
+from staging.delimited_legs as l
+inner join units as u on l.business_day = u.first_day
+where l.line_number <= 10;

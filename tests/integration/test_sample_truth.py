@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from callhouse import landing, simulate, transform, warehouse
+from callhouse import landing, semantic, simulate, transform, warehouse
 from callhouse.runner import postgres
 from callhouse.settings import Settings
 
@@ -31,7 +31,9 @@ def truth(
     simulate.write(folder, seed=7, start=START, days=DAYS, calls_per_day=CALLS_PER_DAY, dirt=True)
     results = landing.land(settings, SOURCE, [folder])
     assert {r.status for r in results} == {"landed"}
-    assert {r.record for r in results} == {"legs", "agents", "queues"}
+    assert {r.record for r in results} == {
+        "legs", "agents", "queues", "agent_states", "offers", "ivr_steps", "surveys",
+    }  # fmt: skip
     for result in results:
         assert result.read == result.staged + result.quarantined + result.duplicates
     transform.prepare(settings, print)
@@ -222,6 +224,224 @@ def test_agents_by_day(marts: psycopg.Connection, truth: Path) -> None:
             f"select business_day, agent_id, team_id, region_code, {sums}"
             " from marts.agg_agent_daily"
             " where source = 'sample_hotline' and agent_connections > 0",
+        ),
+    )
+
+
+END = START + timedelta(days=DAYS)  # the export of agents' states ends with the last midnight
+SPENT = {
+    "login_seconds": "login_seconds", "ready_seconds": "ready_seconds",
+    "ring_seconds": "state_ring_seconds", "dial_seconds": "state_dial_seconds",
+    "consult_seconds": "state_consult_seconds", "talk_seconds": "state_talk_seconds",
+    "hold_seconds": "state_hold_seconds", "acw_seconds": "state_acw_seconds",
+    "pause_seconds": "pause_seconds",
+}  # fmt: skip
+
+
+def cut_at_midnight(file: Path) -> list[tuple[str, ...]]:
+    """The truth's states as pieces of days, up to the last midnight."""
+    pieces = []
+    with file.open(encoding="utf-8", newline="") as handle:
+        for row in csv.DictReader(handle):
+            at, end = (datetime.fromisoformat(row[c]) for c in ("started_at", "ended_at"))
+            while at < end:
+                midnight = datetime.combine(at.date() + timedelta(days=1), datetime.min.time())
+                until = min(end, midnight)
+                if at.date() < END:
+                    pieces.append(
+                        (str(at.date()), row["agent_id"], row["state"], row["reason"],
+                         row["call_id"], str(at), str(until), plain((until - at).seconds))
+                    )  # fmt: skip
+                at = until
+    return sorted(pieces)
+
+
+def test_agent_states(marts: psycopg.Connection, truth: Path) -> None:
+    pieces = cut_at_midnight(truth / "agent_states.csv")
+    assert sum(piece[6].endswith("00:00:00") for piece in pieces) > 3
+    same(
+        pieces,
+        asked(
+            marts,
+            "select business_day, agent_id, state, reason, call_id,"
+            " to_char(started_at, 'YYYY-MM-DD HH24:MI:SS'),"
+            " to_char(ended_at, 'YYYY-MM-DD HH24:MI:SS'), login_seconds"
+            " from marts.fct_agent_states where source = 'sample_hotline'",
+        ),
+    )
+
+
+def before_the_end(found: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [row for row in found if row[0] < str(END)]
+
+
+def test_time_of_agents_by_day(marts: psycopg.Connection, truth: Path) -> None:
+    """Also those who were logged in and handled nothing."""
+    same(
+        before_the_end(rows(truth / "agent_time_daily.csv", ("business_day", "agent_id", *SPENT))),
+        asked(
+            marts,
+            f"select business_day, agent_id, {', '.join(SPENT.values())}"
+            " from marts.agg_agent_daily"
+            " where source = 'sample_hotline' and login_seconds is not null",
+        ),
+    )
+
+
+def test_time_of_agents_by_quarter_of_an_hour(marts: psycopg.Connection, truth: Path) -> None:
+    keys = ("business_day", "interval_start_at", "agent_id")
+    same(
+        before_the_end(rows(truth / "agent_time_15min.csv", (*keys, *SPENT))),
+        asked(
+            marts,
+            "select business_day, to_char(interval_start_at, 'YYYY-MM-DD HH24:MI:SS'), agent_id,"
+            f" {', '.join(SPENT.values())}"
+            " from marts.agg_agent_15min where source = 'sample_hotline'",
+        ),
+    )
+
+
+def test_states_tile_the_login_and_quarters_the_day(marts: psycopg.Connection) -> None:
+    parts = " + ".join(column for column in SPENT.values() if column != "login_seconds")
+    for relation in ("fct_agent_states", "agg_agent_15min", "agg_agent_daily"):
+        found = asked(
+            marts,
+            f"select count(*) > 0, count(*) filter (where login_seconds <> {parts})"
+            f" from marts.{relation} where login_seconds is not null",
+        )
+        assert found == [("True", "0")], relation
+    sums = "business_day, agent_id, sum(login_seconds), sum(pause_seconds), sum(agent_days)"
+    same(*(
+        asked(marts, f"select {sums} from marts.{r} where login_seconds is not null group by 1, 2")
+        for r in ("agg_agent_15min", "agg_agent_daily")
+    ))  # fmt: skip
+
+
+def test_offers(marts: psycopg.Connection, truth: Path) -> None:
+    columns = (
+        "call_id", "offer_number", "business_day", "queue_id", "agent_id", "team_id",
+        "agent_region_code", "outcome", "offered_at", "ended_at", "ring_seconds",
+    )  # fmt: skip
+    same(
+        rows(truth / "offers.csv", columns),
+        asked(
+            marts,
+            "select call_id, offer_number, business_day, queue_id, agent_id, team_id,"
+            " region_code, outcome, to_char(offered_at, 'YYYY-MM-DD HH24:MI:SS'),"
+            " to_char(ended_at, 'YYYY-MM-DD HH24:MI:SS'), ring_seconds"
+            " from marts.fct_agent_offers where source = 'sample_hotline'",
+        ),
+    )
+
+
+def test_steps_of_self_service(marts: psycopg.Connection, truth: Path) -> None:
+    columns = (
+        "call_id", "step_number", "business_day", "channel", "region_code", "node", "outcome",
+        "entered_at", "left_at", "step_seconds",
+    )  # fmt: skip
+    same(
+        rows(truth / "ivr_steps.csv", columns),
+        asked(
+            marts,
+            "select call_id, step_number, business_day, channel, region_code, node, outcome,"
+            " to_char(entered_at, 'YYYY-MM-DD HH24:MI:SS'),"
+            " to_char(left_at, 'YYYY-MM-DD HH24:MI:SS'), step_seconds"
+            " from marts.fct_ivr_steps where source = 'sample_hotline'",
+        ),
+    )
+
+
+def test_surveys(marts: psycopg.Connection, truth: Path) -> None:
+    columns = (
+        "survey_id", "call_id", "business_day", "survey_type", "channel", "queue_id", "agent_id",
+        "region_code", "score", "offered_at", "answered_at",
+    )  # fmt: skip
+    same(
+        rows(truth / "surveys.csv", columns),
+        asked(
+            marts,
+            "select survey_id, call_id, business_day, survey_type, channel,"
+            " nullif(queue_id, 'none'), nullif(agent_id, 'none'), region_code, score,"
+            " to_char(offered_at, 'YYYY-MM-DD HH24:MI:SS'),"
+            " to_char(answered_at, 'YYYY-MM-DD HH24:MI:SS')"
+            " from marts.fct_survey_responses where source = 'sample_hotline'",
+        ),
+    )
+
+
+def test_requests_of_channels(marts: psycopg.Connection, truth: Path) -> None:
+    """By call: where it was in self-service, wanted an agent, left a message."""
+    expected: dict[tuple[str, str], int] = {}
+    for call, channel, outcome in rows(truth / "ivr_steps.csv", ("call_id", "channel", "outcome")):
+        expected[call, channel] = int(outcome == "contained" or expected.get((call, channel), 0))
+    columns = ("call_id", "channel", "outcome", "visits", "connections")
+    for call, channel, outcome, visits, connections in rows(truth / "calls.csv", columns):
+        if channel == "callback" or visits != "0" or connections != "0":
+            by = "callback" if channel == "callback" else "human"
+            expected[call, by] = int(connections != "0")
+        if channel == "voicemail":
+            expected[call, "voicemail"] = int(outcome == "voicemail")
+    assert {channel for _, channel in expected} == {"ivr", "bot", "human", "callback", "voicemail"}
+    same(
+        sorted((*key, str(served)) for key, served in expected.items()),
+        asked(
+            marts,
+            "select call_id, channel, channel_requests_served from marts.fct_channel_requests"
+            " where source = 'sample_hotline'",
+        ),
+    )
+
+
+def test_occupancy_by_agent(settings: Settings, marts: psycopg.Connection, truth: Path) -> None:
+    """The saved metric on the aggregate, against the truth's seconds."""
+    spent: dict[str, dict[str, int]] = {}
+    columns = ("business_day", "agent_id", *SPENT)
+    for row in before_the_end(rows(truth / "agent_time_daily.csv", columns)):
+        sums = spent.setdefault(row[1], dict.fromkeys(SPENT, 0))
+        for name, value in zip(SPENT, row[2:], strict=True):
+            sums[name] += int(Decimal(value))
+    catalogue = semantic.load(settings)
+    for name, top, bottom in (
+        ("occupancy", ("talk", "hold", "acw"), ("talk", "hold", "acw", "ready")),
+        ("occupancy_logged_in", ("talk", "acw"), ("login",)),
+    ):
+        expression = next(
+            m.expression for m in catalogue.dataset("agg_agent_daily").metrics if m.name == name
+        )
+        found: dict[str, Decimal] = dict(
+            marts.execute(
+                f"select agent_id, {expression} from marts.agg_agent_daily"
+                " where source = 'sample_hotline' group by agent_id"
+            ).fetchall()
+        )
+        assert found.keys() == spent.keys()
+        for agent, sums in spent.items():
+            wanted = sum(sums[f"{s}_seconds"] for s in top) / sum(
+                sums[f"{s}_seconds"] for s in bottom
+            )
+            assert float(found[agent]) == pytest.approx(wanted, abs=1e-12), (name, agent)
+
+
+def test_events_say_what_the_call_says(marts: psycopg.Connection, truth: Path) -> None:
+    """Arrival, end, answers and entries of each call, by the truth of calls and visits."""
+    expected = [
+        *((call, event, at)
+          for event, column in (("arrived", "arrived_at"), ("ended", "ended_at"))
+          for call, at in rows(truth / "calls.csv", ("call_id", column))),
+        *((call, "queue_entered", at)
+          for call, at in rows(truth / "visits.csv", ("call_id", "entered_at"))),
+        *((call, "answered", at)
+          for call, at in rows(truth / "connections.csv", ("call_id", "connected_at"))),
+    ]  # fmt: skip
+    same(
+        sorted(expected),
+        asked(
+            marts,
+            "select e.call_id, e.event, to_char(e.event_at, 'YYYY-MM-DD HH24:MI:SS')"
+            " from marts.fct_call_events as e"
+            " inner join marts.fct_calls as c using (business_day, source, call_id)"
+            " where e.source = 'sample_hotline' and c.calls = 1"
+            " and e.event in ('arrived', 'ended', 'queue_entered', 'answered')",
         ),
     )
 

@@ -384,3 +384,140 @@ def test_the_empty_one_of_joined_columns_is_named(tmp_path: Path) -> None:
     assert len(staged) == 1
     assert [(r.code, r.column) for r in rejected] == [("missing_value", "call_id")]
     assert "column 'call_id' is empty" in rejected[0].reason
+
+
+# ------------------------------------------------------------------------------ agents, surveys
+DETAILS = """
+feed: details
+vendor: delimited
+label: Details
+time_zone: {zone}
+records:
+  - record: {record}
+    delimiter: comma
+    columns:
+{columns}
+"""
+STATES = """
+      agent_id: agent
+      state: {column: state, codes: {READY: ready, TALK: talk}}
+      started_at: start
+      ended_at: end
+"""
+SURVEYS = """
+      survey_id: id
+      survey_type: type
+      score: {column: score, codes: {"1": "5", "2": "3", "9": "10"}, unreadable: keep}
+      arrived_at: arrived
+      offered_at: offered
+"""
+OFFERS = """
+      call_id: call
+      agent_id: agent
+      outcome: result
+      ring_seconds: ring
+      arrived_at: arrived
+      offered_at: offered
+      ended_at: ended
+"""
+
+
+@pytest.fixture
+def details(tmp_path: Path) -> Callable[..., Any]:
+    """Reads lines of a detail record."""
+
+    def run(
+        record: str, columns: str, *lines: str, zone: str = "UTC"
+    ) -> tuple[list[dict[str, Any]], list[Any]]:
+        file = tmp_path / "details.yaml"
+        file.write_text(DETAILS.format(zone=zone, record=record, columns=columns.strip("\n")))
+        path = tmp_path / "details.csv"
+        path.write_text("\n".join(lines) + "\n")
+        staged, rejected, _ = read(path, mapping.load(file))
+        return staged, rejected
+
+    return run
+
+
+def test_a_state_over_midnight_is_on_both_days(details: Callable[..., Any]) -> None:
+    """Shanghai's midnight is 16:00 UTC; a state that ends there has no part in the next day."""
+    staged, rejected = details(
+        "agent_states", STATES, "agent,state,start,end",
+        "101,READY,2024-05-01 23:50:00,2024-05-02 00:00:00",
+        "101,TALK,2024-05-01 23:55:00,2024-05-02 00:10:00",
+        "101,READY,2024-05-02 00:10:00,2024-05-02 00:10:00",
+        zone="Asia/Shanghai",
+    )  # fmt: skip
+    assert rejected == []
+    assert [(r["line_number"], str(r["business_day"]), utc(r["started_at"])) for r in staged] == [
+        (2, "2024-05-01", "2024-05-01 15:50:00"),
+        (3, "2024-05-01", "2024-05-01 15:55:00"),
+        (3, "2024-05-02", "2024-05-01 15:55:00"),
+        (4, "2024-05-02", "2024-05-01 16:10:00"),
+    ]
+    assert staged[1]["row_hash"] == staged[2]["row_hash"]
+
+
+def test_the_days_of_a_state_follow_the_local_clock(details: Callable[..., Any]) -> None:
+    """Berlin, 30 March 2025: 02:00 is 03:00. The day ends at 22:00 UTC, the one before at 23:00."""
+    staged, _ = details(
+        "agent_states", STATES, "agent,state,start,end",
+        "101,TALK,2025-03-29 23:30:00,2025-03-30 03:30:00",
+        "101,READY,2025-03-30 22:00:00,2025-03-31 00:30:00",
+        zone="Europe/Berlin",
+    )  # fmt: skip
+    assert [(str(r["business_day"]), utc(r["started_at"]), utc(r["ended_at"])) for r in staged] == [
+        ("2025-03-29", "2025-03-29 22:30:00", "2025-03-30 01:30:00"),
+        ("2025-03-30", "2025-03-29 22:30:00", "2025-03-30 01:30:00"),
+        ("2025-03-30", "2025-03-30 20:00:00", "2025-03-30 22:30:00"),
+        ("2025-03-31", "2025-03-30 20:00:00", "2025-03-30 22:30:00"),
+    ]
+
+
+def test_states_that_cannot_be_are_set_aside(details: Callable[..., Any]) -> None:
+    staged, rejected = details(
+        "agent_states", STATES, "agent,state,start,end",
+        "101,READY,2024-05-01 10:00:00,2024-05-01 09:59:59",
+        "101,READY,2024-05-01 00:00:00,2024-05-01 20:00:00",
+        "101,READY,2024-05-01 00:00:00,2024-05-01 20:00:01",
+        "101,AWAY,2024-05-01 10:00:00,2024-05-01 11:00:00",
+        "101,READY,2024-05-01 10:00:00,",
+    )  # fmt: skip
+    assert [r["line_number"] for r in staged] == [3]
+    assert [(r.line_number, r.code) for r in rejected] == [
+        (2, "disorder"), (4, "too_long"), (5, "unknown_code"), (6, "missing_value"),
+    ]  # fmt: skip
+
+
+def test_a_survey_belongs_to_the_day_of_its_call(details: Callable[..., Any]) -> None:
+    """Without the call's arrival to that of its offer; scores may be coded, and have a scale."""
+    staged, rejected = details(
+        "surveys", SURVEYS, "id,type,score,arrived,offered",
+        "a,csat,1,2024-05-01 23:50:00,2024-05-02 00:05:00",
+        "b,csat,2,,2024-05-02 00:05:00",
+        "c,nps,9,2024-05-01 10:00:00,2024-05-01 10:05:00",
+        "d,csat,9,2024-05-01 10:00:00,2024-05-01 10:05:00",
+        "e,ces,,2024-05-01 10:00:00,2024-05-01 10:05:00",
+        "f,csat,7,2024-05-01 10:00:00,2024-05-01 10:05:00",
+    )  # fmt: skip
+    found = {r["survey_id"]: (str(r["business_day"]), r["score"]) for r in staged}
+    assert found == {
+        "a": ("2024-05-01", 5), "b": ("2024-05-02", 3), "c": ("2024-05-01", 10),
+        "e": ("2024-05-01", None), "f": ("2024-05-01", None),
+    }  # fmt: skip
+    assert [(r.line_number, r.code) for r in rejected] == [(5, "out_of_scale")]
+    assert {r["survey_id"]: r["data_issues"] for r in staged}["f"] == "unreadable:score"
+
+
+def test_durations_of_details_follow_the_ruling(details: Callable[..., Any]) -> None:
+    """What the source reports counts; what it does not is the difference of the row's times."""
+    staged, _ = details(
+        "offers", OFFERS, "call,agent,result,ring,arrived,offered,ended",
+        "a,101,answered,4,2024-05-01 10:00:00,2024-05-01 10:00:30,2024-05-01 10:00:34",
+        "b,101,no_answer,,2024-05-01 10:00:00,2024-05-01 10:00:30,2024-05-01 10:00:50",
+        "c,101,no_answer,-20,2024-05-01 10:00:00,2024-05-01 10:00:30,2024-05-01 10:00:50",
+        "d,101,answered,9,2024-05-01 10:00:00,2024-05-01 10:00:30,2024-05-01 10:00:34",
+    )  # fmt: skip
+    assert [(r["ring_seconds"], r["data_issues"]) for r in staged] == [
+        (4, None), (20, None), (20, "negative:ring_seconds"), (9, "disagrees:ring_seconds"),
+    ]  # fmt: skip

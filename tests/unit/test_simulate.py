@@ -21,7 +21,7 @@ from phonenumbers import geocoder
 
 from callhouse import simulate
 from callhouse.errors import CallhouseError
-from callhouse.simulate import feed, world
+from callhouse.simulate import details, feed, world
 
 Row = dict[str, str]
 START = date(2026, 10, 5)
@@ -34,6 +34,10 @@ TABLES = (
     "agent_daily",
     "agent_states",
     "agent_time_daily",
+    "agent_time_15min",
+    "offers",
+    "ivr_steps",
+    "surveys",
 )
 PROVINCES = {
     "CN-GD": "Guangdong",
@@ -139,7 +143,7 @@ def test_same_arguments_give_the_same_bytes_in_another_process(tmp_path: Path) -
             },
         )
     first = contents(tmp_path / "first")
-    assert len(first) == 4 + 2 + len(TABLES) + 1
+    assert len(first) == 4 * (1 + len(details.KINDS)) + 2 + len(TABLES) + 1
     assert first == contents(tmp_path / "second")
 
 
@@ -170,7 +174,7 @@ def test_nothing_to_simulate_is_said(tmp_path: Path, days: int, calls_per_day: i
 
 def test_files_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
     simulate.write(tmp_path, start=START, days=3, calls_per_day=50)
-    with pytest.raises(CallhouseError, match=r"calls_2026-10-07\.csv\.gz"):
+    with pytest.raises(CallhouseError, match=r"agent_states_2026-10-07\.csv\.gz"):
         simulate.write(tmp_path, start=START, days=2, calls_per_day=50)
 
 
@@ -523,6 +527,134 @@ def test_every_caller_has_the_region_that_the_truth_says(pair: tuple[Path, Path]
             assert region[leg["call_id"]] == ("unknown" if withheld else region_of(leg["caller"]))
             seen[region[leg["call_id"]]] += 1
     assert seen.keys() >= {*PROVINCES, "HK", "unknown"}
+
+
+# -- beside the calls ----------------------------------------------------------------------------
+
+
+def day_files(directory: Path, kind: str) -> list[tuple[str, list[Row]]]:
+    """(day, rows) of the files of one kind."""
+    found = sorted(directory.glob(f"{kind}_2*.csv.gz"))
+    assert len(found) == 17
+    return [(path.name[len(kind) + 1 : len(kind) + 11], legs(path)) for path in found]
+
+
+def test_steps_fill_the_time_in_self_service(pair: tuple[Path, Path]) -> None:
+    clean, _ = pair
+    truth = read(clean / "truth")
+    steps = defaultdict(list)
+    for day, rows in day_files(clean, "ivr_steps"):
+        for row in rows:
+            assert row["arrived"][:10] == day
+            steps[row["call_id"]].append(row)
+    ends = Counter[tuple[str, str]]()
+    for call in truth["calls"]:
+        of_call = steps.get(call["call_id"], [])
+        assert [row["step"] for row in of_call] == [str(n + 1) for n in range(len(of_call))]
+        assert total(of_call, "seconds") == int(call["ivr_seconds"])
+        for one, following in pairwise(of_call):
+            assert one["left"] == following["entered"] and one["result"] == "continued"
+        if of_call:
+            expected = "continued"
+            if call["outcome"] == "contained" or call["abandon_stage"] in ("ivr", "bot"):
+                expected = call["outcome"]
+                assert call["channel"] == of_call[0]["channel"]
+            assert of_call[-1]["result"] == expected
+            assert len({row["channel"] for row in of_call}) == 1
+            ends[of_call[0]["channel"], expected] += 1
+    assert len(ends) == 6
+    assert min(ends.values()) > 5
+
+
+def test_each_answer_has_its_offer(pair: tuple[Path, Path]) -> None:
+    """Every answered visit rang at its agent for the time that the visit says."""
+    clean, _ = pair
+    truth = read(clean / "truth")
+    rung = defaultdict(list)
+    for day, rows in day_files(clean, "offers"):
+        for row in rows:
+            assert row["arrived"][:10] == day
+            assert seconds(row["offered"], row["ended"]) == int(row["ring_s"])
+            rung[row["call_id"], row["agent"], row["ended"], row["result"]].append(row)
+    answered = [row for row in truth["visits"] if row["outcome"] == "answered"]
+    assert len(answered) > 1000
+    for visit in answered:
+        (offer,) = rung[visit["call_id"], visit["agent_id"], visit["left_at"], "answered"]
+        assert (offer["ring_s"], offer["queue"]) == (visit["ring_seconds"], visit["queue_id"])
+    results = Counter(key[3] for key, rows in rung.items() for _ in rows)
+    assert results["answered"] == len(answered)
+    assert 0 < results["no_answer"] < 0.05 * len(answered) and results["cancelled"] > 0
+
+
+def test_the_time_of_a_quarter_adds_up_to_the_day(pair: tuple[Path, Path]) -> None:
+    clean, _ = pair
+    truth = read(clean / "truth")
+    spent = [column for column in truth["agent_time_daily"][0] if column.endswith("_seconds")]
+    sums: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in truth["agent_time_15min"]:
+        assert 0 < int(row["login_seconds"]) <= 900
+        sums[row["business_day"], row["agent_id"]].update({c: int(row[c]) for c in spent})
+    for row in truth["agent_time_daily"]:
+        assert sums.pop((row["business_day"], row["agent_id"])) == {c: int(row[c]) for c in spent}
+    assert not sums
+
+
+def test_states_end_with_the_last_midnight(pair: tuple[Path, Path]) -> None:
+    clean, _ = pair
+    login, shown = Counter[str](), 0
+    for day, rows in day_files(clean, "agent_states"):
+        for row in rows:
+            assert row["started"][:10] == day
+            assert row["ended"] <= "2026-10-22 00:00:00"
+            login[row["agent"]] += seconds(row["started"], row["ended"])
+            shown += 1
+    expected = Counter[str]()
+    for row in read(clean / "truth")["agent_time_daily"]:
+        if row["business_day"] < "2026-10-22":
+            expected[row["agent_id"]] += int(row["login_seconds"])
+    assert login == expected
+    assert shown > 10_000
+
+
+def test_surveys_are_about_calls_that_were_served(pair: tuple[Path, Path]) -> None:
+    clean, _ = pair
+    calls = {row["call_id"]: row for row in read(clean / "truth")["calls"]}
+    scales = {"csat": (1, 5), "nps": (0, 10), "ces": (1, 7)}
+    asked, answered, late = Counter[str](), Counter[str](), 0
+    for day, rows in day_files(clean, "surveys"):
+        for row in rows:
+            call = calls[row["call_id"]]
+            assert call["outcome"] in ("answered", "contained")
+            assert row["arrived"] == call["arrived_at"] and row["offered"] > call["ended_at"]
+            asked[row["type"]] += 1
+            if row["score"]:
+                low, high = scales[row["type"]]
+                assert low <= int(row["score"]) <= high
+                assert row["answered"] > row["offered"]
+                answered[row["type"]] += 1
+            else:
+                assert row["answered"] == ""
+            assert min((row["answered"] or row["offered"])[:10], "2026-10-21") == day
+            late += day > row["arrived"][:10]
+    assert asked.keys() == scales.keys() == answered.keys()
+    assert late > 0
+    assert 0.2 < answered.total() / asked.total() < 0.45
+
+
+def test_long_waits_and_transfers_spoil_the_mood(sample: Sample) -> None:
+    calls = {row["call_id"]: row for row in sample.truth["calls"]}
+    scores: dict[str, list[int]] = {"quick": [], "slow": [], "transferred": []}
+    for survey in sample.truth["surveys"]:
+        call = calls[survey["call_id"]]
+        if survey["survey_type"] != "csat" or not survey["score"] or survey["channel"] != "human":
+            continue
+        group = "slow" if int(call["wait_seconds"]) > 90 else "quick"
+        group = "transferred" if int(call["connections"]) > 1 else group
+        scores[group].append(int(survey["score"]))
+    assert min(map(len, scores.values())) > 50
+    means = {group: sum(found) / len(found) for group, found in scores.items()}
+    assert means["quick"] > means["slow"] + 0.3
+    assert means["quick"] > means["transferred"] + 0.3
 
 
 # -- dirt ----------------------------------------------------------------------------------------

@@ -1068,3 +1068,28 @@ def test_every_format_has_limits_and_a_truth_of_its_own(clean: Path, name: str) 
     assert limits["files"].keys() == {path.name for path in (clean / name).iterdir()}
     (own,) = (clean / "truth").glob(f"{name}_*.csv")
     assert len(table(own)) > 5000
+
+
+def test_surveys_are_attributes_of_the_last_contact(clean: Path, records: dict[str, Json]) -> None:
+    call_of = {
+        row["contact_id"]: row["call_id"] for row in table(clean / "truth/connect_contacts.csv")
+    }
+    surveys = {row["call_id"]: row for row in table(clean / "truth/surveys.csv")}
+    seen = 0
+    for contact_id, record in records.items():
+        told = {k: v for k, v in record["Attributes"].items() if k.startswith("Survey")}
+        if not told:
+            continue
+        seen += 1
+        survey = surveys[call_of[contact_id]]
+        following = record["NextContactId"]
+        assert following is None or records[following]["InitiationMethod"] == "CALLBACK"
+        assert told["SurveyType"] == survey["survey_type"]
+        assert utc(told["SurveyOfferedAt"]) == epoch(survey["offered_at"])
+        assert told.get("SurveyScore", "") == survey["score"]
+        known = [survey["offered_at"]]
+        if survey["answered_at"]:
+            assert utc(told["SurveyAnsweredAt"]) == epoch(survey["answered_at"])
+            known.append(survey["answered_at"])
+        assert utc(record["LastUpdateTimestamp"]) > max(map(epoch, known))
+    assert seen == len(surveys) > 100

@@ -15,6 +15,31 @@ with counts as (
         'connections' as what,
         (select count(*) from {{ ref('int_agent_connections__unioned') }}) as expected,
         (select count(*) from {{ ref('fct_agent_connections') }}) as found
+    union all
+    select
+        'states' as what,
+        (select count(*) from {{ ref('int_agent_states__unioned') }}) as expected,
+        (select count(*) from {{ ref('fct_agent_states') }}) as found
+    union all
+    select
+        'offers' as what,
+        (select count(*) from {{ ref('int_agent_offers__unioned') }}) as expected,
+        (select count(*) from {{ ref('fct_agent_offers') }}) as found
+    union all
+    select
+        'steps' as what,
+        (select count(*) from {{ ref('int_ivr_steps__unioned') }}) as expected,
+        (select count(*) from {{ ref('fct_ivr_steps') }}) as found
+    union all
+    select
+        'events' as what,
+        (select count(*) from {{ ref('int_call_events__unioned') }}) as expected,
+        (select count(*) from {{ ref('fct_call_events') }}) as found
+    union all
+    select
+        'surveys' as what,
+        (select count(*) from {{ ref('int_survey_responses__unioned') }}) as expected,
+        (select count(*) from {{ ref('fct_survey_responses') }}) as found
 )
 
 select * from counts

@@ -333,7 +333,8 @@ class _Unit:
         if settlement.repeated:
             notes.append(
                 f"{settlement.repeated} rows repeat a key of this file with other content: "
-                + ("kept as calls of their own (~2, ~3 …)" if self.record.partitioned
+                + ("kept as calls of their own (~2, ~3 …)"
+                   if self.record.partitioned and not self.record.last_counts
                    else "the last of each counts")
             )  # fmt: skip
         if settlement.superseded:

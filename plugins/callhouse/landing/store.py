@@ -220,19 +220,19 @@ def settle(
     if has_same_rows:
         duplicates += run(
             "delete from {table} where unit_id = %(unit)s and {day} = any(%(days)s) "
-            "and line_number in (select line_number from (select line_number, row_number() over "
+            "and line_number in (select line_number from (select line_number, dense_rank() over "
             "(partition by row_hash order by line_number) as copy_number from {table} "
             "where unit_id = %(unit)s and {day} = any(%(days)s)) as c where copy_number > 1)"
         ).rowcount
     if has_same_keys:
         names["ranked"] = sql.SQL(
             "(select line_number, row_number() over (partition by {key} order by line_number) "
-            "as version, count(*) over (partition by {key}) as versions from {table} "
+            "as version, max(line_number) over (partition by {key}) as last_line from {table} "
             "where unit_id = %(unit)s and {day} = any(%(days)s)) as r "
             "where n.unit_id = %(unit)s and n.{day} = any(%(days)s) "
             "and n.line_number = r.line_number"
         ).format(**names)
-        if record.partitioned:
+        if record.partitioned and not record.last_counts:
             # Two different rows of one file under one key are two calls: nothing says that the
             # second is a correction of the first, and a lost call cannot be found again.
             repeated = run(
@@ -243,7 +243,7 @@ def settle(
         else:
             repeated = run(
                 "update {table} as n set superseded_by = %(unit)s from {ranked} "
-                "and r.version < r.versions"
+                "and r.line_number < r.last_line"
             ).rowcount
     if older_days:
         duplicates += run(
@@ -342,17 +342,17 @@ def mark_dirty(
 ) -> None:  # fmt: skip
     """Mark the business days whose facts the unit changes.
 
-    Reference rows change every day from their validity on that has calls of the source.
+    Reference rows change every day from their validity on that has rows of the source.
     """
     days = changed
     if record.described and changed:
-        partitions = connection.execute(
-            "select to_date(right(c.relname, 10), 'YYYY_MM_DD') from pg_inherits as i "
-            "inner join pg_class as c on i.inhrelid = c.oid where i.inhparent = %s::regclass",
-            [record.described],
+        rows = connection.execute(
+            "select distinct d.business_day from ops.unit_days as d "
+            "inner join ops.units as u on d.unit_id = u.unit_id "
+            "where u.source = %s and d.business_day >= %s",
+            [source, min(changed)],
         )
-        later = {day for (day,) in partitions if day >= min(changed)}
-        days = days_with_rows(connection, record.described, "business_day", source, later)
+        days = {day for (day,) in rows}
     connection.execute(
         "insert into ops.dirty_marks (business_day, unit_id, reason) "
         "select day, %s, %s from unnest(%s::date[]) as d (day) order by day",

@@ -13,7 +13,18 @@ from datetime import date
 from pathlib import Path
 
 from callhouse.errors import CallhouseError
-from callhouse.simulate import cdr, cel, channels, connect, feed, queue_log, truth
+from callhouse.simulate import (
+    cdr,
+    cel,
+    channels,
+    connect,
+    details,
+    feed,
+    menus,
+    queue_log,
+    surveys,
+    truth,
+)
 from callhouse.simulate.centre import Centre, Progress
 from callhouse.simulate.rendering import Rendering
 
@@ -66,10 +77,13 @@ def write(
     _refuse_foreign_files(directory, start, days)
     directory.mkdir(parents=True, exist_ok=True)
     played = Centre(seed, start, days, calls_per_day, progress).run()
+    menus.walk(played.calls, seed)
+    surveys.ask(played.calls, seed)
     references = feed.write_references(directory, played, start)
     files = feed.FeedFiles([], {}, [])
     if "delimited" in formats:
         files = feed.write(directory, played, start, days, seed, dirt)
+        details.write(directory, played, start, days)
     renderings = []
     if "queue_log" in formats:
         renderings.append(queue_log.write(directory, played, start, days, seed, dirt))
@@ -100,9 +114,12 @@ def write(
 
 
 def _refuse_foreign_files(directory: Path, start: date, days: int) -> None:
-    """Call files of another run would be landed together with this one's, and match no truth."""
+    """Files of another run would be landed together with this one's, and match no truth."""
     own = {
-        ".": feed.call_file_names(start, days),
+        ".": [
+            *feed.call_file_names(start, days),
+            *(name for kind in details.KINDS for name in details.file_names(kind, start, days)),
+        ],
         queue_log.FOLDER: queue_log.file_names(days),
         cdr.FOLDER: channels.file_names("Master", start, days),
         cel.FOLDER: channels.file_names("Master", start, days),
@@ -111,11 +128,11 @@ def _refuse_foreign_files(directory: Path, start: date, days: int) -> None:
     foreign = sorted(
         path.name
         for folder, names in own.items()
-        for path in (directory / folder).glob("*" if folder != "." else "calls_*.csv.gz")
+        for path in (directory / folder).glob("*" if folder != "." else "*_*.csv.gz")
         if path.name not in names
     )
     if foreign:
         raise CallhouseError(
-            f"{directory} holds call files of another simulation ({foreign[0]}"
+            f"{directory} holds files of another simulation ({foreign[0]}"
             f"{' and others' if len(foreign) > 1 else ''}): choose an empty folder or remove them"
         )

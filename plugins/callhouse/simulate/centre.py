@@ -118,6 +118,7 @@ class Centre:
         call = self._new_call(caller, hotline, business_type)
         handling = world.HANDLING[business_type]
         bot = not caller.vip and self._chance.random() < handling.bot_share
+        call.met_bot = bot
         outcome, seconds = self._self_service(caller, handling, bot)
         call.ivr_start = call.arrived
         yield self._clock.timeout(seconds)

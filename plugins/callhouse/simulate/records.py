@@ -125,6 +125,28 @@ class Leg:
         return _between(self.answered, self.released) - self.hold_seconds
 
 
+class Step(NamedTuple):
+    """A node of the menu (`ivr`) or of the voice bot (`bot`)."""
+
+    channel: str
+    node: str
+    start: int
+    end: int
+    outcome: str  # continued | contained | abandoned
+
+
+@dataclass(slots=True)
+class Survey:
+    """A question asked after a call about `leg`, the last conversation (None: self-service)."""
+
+    survey_id: str
+    kind: str  # csat | nps | ces
+    offered: int
+    leg: Leg | None
+    answered: int | None = None
+    score: int | None = None
+
+
 def _between(start: int | None, end: int | None) -> int:
     """Seconds from `start` to `end`, 0 for what did not happen."""
     return 0 if start is None or end is None else end - start
@@ -146,6 +168,9 @@ class Call:
     ended: int = -1
     legs: list[Leg] = field(default_factory=list)
     requested_by: str = ""  # the call in which this call-back was asked for
+    met_bot: bool = False  # began with the voice bot, wherever it ended
+    steps: list[Step] = field(default_factory=list)
+    survey: Survey | None = None
 
     @property
     def ivr_seconds(self) -> int:

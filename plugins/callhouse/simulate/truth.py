@@ -24,6 +24,7 @@ from callhouse.simulate.states import STATES, Session, sessions
 TARGET_SECONDS = 20
 STRICT_SECONDS = 15
 SHORT_SECONDS = 5
+QUARTER = 900
 
 CALL_COUNTS = (
     "calls",
@@ -118,6 +119,44 @@ CONNECTION_COLUMNS = (
     "hold_seconds",
     "acw_seconds",
 )
+OFFER_COLUMNS = (
+    "call_id",
+    "offer_number",
+    "business_day",
+    "queue_id",
+    "agent_id",
+    "team_id",
+    "agent_region_code",
+    "outcome",
+    "offered_at",
+    "ended_at",
+    "ring_seconds",
+)
+STEP_COLUMNS = (
+    "call_id",
+    "step_number",
+    "business_day",
+    "channel",
+    "region_code",
+    "node",
+    "outcome",
+    "entered_at",
+    "left_at",
+    "step_seconds",
+)
+SURVEY_COLUMNS = (
+    "survey_id",
+    "call_id",
+    "business_day",
+    "survey_type",
+    "channel",
+    "queue_id",
+    "agent_id",
+    "region_code",
+    "score",
+    "offered_at",
+    "answered_at",
+)
 STATE_COLUMNS = ("agent_id", "state", "reason", "started_at", "ended_at", "seconds", "call_id")
 
 Key = tuple[str, ...]
@@ -162,11 +201,20 @@ def write(
     )
     logins = [session for agent in played.agents for session in sessions(agent)]
     _table(directory / "agent_states.csv", STATE_COLUMNS, _states(logins, clock))
+    spent = ("login_seconds", *(f"{state}_seconds" for state in STATES))
     _table(
         directory / "agent_time_daily.csv",
-        ("business_day", "agent_id", "login_seconds", *(f"{state}_seconds" for state in STATES)),
-        _agent_time(logins, clock),
+        ("business_day", "agent_id", *spent),
+        _agent_time(logins, clock, world.DAY),
     )
+    _table(
+        directory / "agent_time_15min.csv",
+        ("business_day", "interval_start_at", "agent_id", *spent),
+        _agent_time(logins, clock, QUARTER),
+    )
+    _table(directory / "offers.csv", OFFER_COLUMNS, books.offers)
+    _table(directory / "ivr_steps.csv", STEP_COLUMNS, books.steps)
+    _table(directory / "surveys.csv", SURVEY_COLUMNS, books.surveys)
     for rendering in renderings:
         _rendered(directory, rendering)
     summary = {
@@ -201,15 +249,18 @@ def _states(logins: Sequence[Session], clock: Clock) -> Iterator[Sequence[object
             )
 
 
-def _agent_time(logins: Sequence[Session], clock: Clock) -> list[Sequence[object]]:
-    """Seconds of each state, split at midnight."""
+def _agent_time(logins: Sequence[Session], clock: Clock, length: int) -> list[Sequence[object]]:
+    """Seconds of each state by day, or by quarter of an hour, cut where these end."""
     seconds: Sums = defaultdict(lambda: dict.fromkeys(STATES, 0))
     for session in logins:
         for state in session.states:
             at = state.start
             while at < state.end:
-                until = min(state.end, (at // world.DAY + 1) * world.DAY)
-                seconds[clock.day(at), session.agent.agent_id][state.state] += until - at
+                until = min(state.end, (at // length + 1) * length)
+                when = (
+                    (clock.day(at),) if length == world.DAY else (clock.day(at), clock.quarter(at))
+                )
+                seconds[(*when, session.agent.agent_id)][state.state] += until - at
                 at = until
     return [
         (*key, sum(states.values()), *states.values()) for key, states in sorted(seconds.items())
@@ -241,6 +292,9 @@ class _Books:
         self._agents: dict[str, Agent] = {agent.agent_id: agent for agent in played.agents}
         self._team_region = {team.team_id: team.region for team in world.TEAMS}
         self.calls: list[Sequence[object]] = []
+        self.offers: list[Sequence[object]] = []
+        self.steps: list[Sequence[object]] = []
+        self.surveys: list[Sequence[object]] = []
         self.visits: list[Sequence[object]] = []
         self.connections: list[Sequence[object]] = []
         self.totals: dict[str, int] = dict.fromkeys(
@@ -253,6 +307,7 @@ class _Books:
     def enter(self, call: Call) -> None:
         """Book one call with its visits and connections."""
         day = self._clock.day(call.arrived)
+        self._details(call, day)
         visits = [(number, leg) for number, leg in enumerate(call.legs, 1) if leg.queue_id]
         connections = [
             (number, leg) for number, leg in enumerate(call.legs, 1) if leg.outcome == "answered"
@@ -300,6 +355,61 @@ class _Books:
         }
         key = (day, first_queue, call.channel, call.caller.region)
         _add(counts, self.totals, self.by_day[key])
+
+    def _details(self, call: Call, day: str) -> None:
+        rings = sorted(
+            (ring.start, ring.agent_id, leg.queue_id, ring)
+            for leg in call.legs
+            for ring in leg.rings
+        )
+        for number, (_, agent_id, queue_id, ring) in enumerate(rings, 1):
+            team = self._agents[agent_id].team_on(call.arrived // world.DAY)
+            self.offers.append(
+                (
+                    call.call_id,
+                    number,
+                    day,
+                    queue_id,
+                    agent_id,
+                    team,
+                    self._team_region[team],
+                    ring.result,
+                    self._clock.stamp(ring.start),
+                    self._clock.stamp(ring.end),
+                    ring.end - ring.start,
+                )
+            )
+        for number, step in enumerate(call.steps, 1):
+            self.steps.append(
+                (
+                    call.call_id,
+                    number,
+                    day,
+                    step.channel,
+                    call.caller.region,
+                    step.node,
+                    step.outcome,
+                    self._clock.stamp(step.start),
+                    self._clock.stamp(step.end),
+                    step.end - step.start,
+                )
+            )
+        if survey := call.survey:
+            self.surveys.append(
+                (
+                    survey.survey_id,
+                    call.call_id,
+                    day,
+                    survey.kind,
+                    call.channel,
+                    survey.leg.queue_id if survey.leg else "",
+                    survey.leg.agent_id if survey.leg else "",
+                    call.caller.region,
+                    "" if survey.score is None else survey.score,
+                    self._clock.stamp(survey.offered),
+                    self._clock.stamp(survey.answered),
+                )
+            )
 
     def _visit(self, call: Call, day: str, visit_number: int, leg_number: int, leg: Leg) -> None:
         answered, abandoned = leg.outcome == "answered", leg.outcome == "abandoned"

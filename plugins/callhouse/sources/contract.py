@@ -50,11 +50,19 @@ class Record:
     heads_of: tuple[str, ...] = ()
     # Table of the calls that reference rows describe: they change its days from their own day on.
     described: str | None = None
+    # Of two different rows of one file with the same key the last counts. Not for rows of calls:
+    # there the second may be another call, which could not be found again.
+    last_counts: bool = False
 
     @property
     def by_name(self) -> dict[str, Field]:
         """Fields by their name."""
         return {item.name: item for item in self.fields}
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        """Instants in order of time; the first one that a row has decides its day."""
+        return tuple(item.name for item in self.fields if item.kind == "instant")
 
     @property
     def has_caller(self) -> bool:
@@ -70,18 +78,25 @@ OUTCOMES = (
 ABANDON_STAGES = ("ivr", "bot", "queue", "ring", "hold", "voicemail")
 TRANSFER_TYPES = ("blind", "attended", "consult")
 CHANNELS = ("ivr", "bot", "human", "callback", "voicemail")
+STATES = ("ready", "ring", "dial", "consult", "talk", "hold", "acw", "pause")
+OFFER_OUTCOMES = ("answered", "no_answer", "rejected", "cancelled", "failed")
+STEP_OUTCOMES = ("continued", "contained", "abandoned")
+# Lowest and highest answer of each kind of survey.
+SURVEY_SCALES = {"csat": (1, 5), "nps": (0, 10), "ces": (1, 7)}
 
 LONGEST_SECONDS = 10.0**8  # three years; beyond it a duration is no duration
 
 # Columns of every staging table that landing fills in beside the record's fields.
-CALL_EXTRAS = ("caller_token", "caller_key_version", "data_issues", "business_day")
+CALLER_EXTRAS = ("caller_token", "caller_key_version")
+DAY_EXTRAS = ("data_issues", "business_day")
 
 
 def staged_columns(record: Record) -> tuple[str, ...]:
     """Columns that a COPY of `record` writes, apart from `source` and `unit_id`."""
     names = tuple(item.name for item in record.fields if item.kind != "caller")
-    extras = CALL_EXTRAS if record.has_caller else ()
-    return ("line_number", "row_hash", *names, *extras)
+    caller = CALLER_EXTRAS if record.has_caller else ()
+    day = DAY_EXTRAS if record.partitioned else ()
+    return ("line_number", "row_hash", *names, *caller, *day)
 
 
 class RefusedError(CallhouseError):

@@ -20,6 +20,8 @@ unioned as (
     select * from typed
     union all
     select * from {{ ref('stg_asterisk__agent_offers') }}
+    union all
+    select * from {{ ref('stg_delimited__agent_offers') }}
 ),
 
 final as (

@@ -20,6 +20,8 @@ unioned as (
     select * from typed
     union all
     select * from {{ ref('stg_asterisk__agent_states') }}
+    union all
+    select * from {{ ref('stg_delimited__agent_states') }}
 ),
 
 final as (

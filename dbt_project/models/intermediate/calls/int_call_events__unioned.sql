@@ -19,6 +19,8 @@ unioned as (
     select * from typed
     union all
     select * from {{ ref('stg_asterisk__call_events') }}
+    union all
+    select * from {{ ref('stg_delimited__call_events') }}
 ),
 
 final as (

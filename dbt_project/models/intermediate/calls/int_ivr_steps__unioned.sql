@@ -20,6 +20,8 @@ unioned as (
     select * from typed
     union all
     select * from {{ ref('stg_asterisk__ivr_steps') }}
+    union all
+    select * from {{ ref('stg_delimited__ivr_steps') }}
 ),
 
 final as (

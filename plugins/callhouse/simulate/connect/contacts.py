@@ -99,6 +99,8 @@ class Contacts:
             for leg in contact.legs:
                 self.of_leg[id(leg)] = (contact.contact_id, related, contact.method)
             updated = max(end, (answered.released or 0) + answered.acw_seconds if answered else 0)
+            if not following and call.survey:  # its answer is written into the last contact
+                updated = max(updated, call.survey.answered or call.survey.offered)
             # The last update follows the end of all work within the minute.
             updated += 20 + int(contact.contact_id[:4], 16) % 40
             record["LastUpdateTimestamp"] = self._names.stamp(updated)
@@ -131,7 +133,7 @@ class Contacts:
             "Agent": self._agent(call, answered) if answered else None,
             "AgentConnectionAttempts": _attempts(contact),
             "AnsweringMachineDetectionStatus": None,
-            "Attributes": _attributes(call, contact),
+            "Attributes": _attributes(call, contact) | ({} if following else self._survey(call)),
             "Campaign": {"CampaignId": None},
             "Channel": "VOICE",
             "ConnectedToSystemTimestamp": self._connected(contact, at),
@@ -170,6 +172,20 @@ class Contacts:
         if contact.method == "CALLBACK":  # the customer picked up, or did not
             return self._names.stamp(contact.legs[0].answered)
         return self._names.stamp(at)
+
+    def _survey(self, call: Call) -> dict[str, str]:
+        """What the survey flow writes down; without an answer only that it was offered."""
+        survey = call.survey
+        if survey is None:
+            return {}
+        attributes = {
+            "SurveyType": survey.kind,
+            "SurveyOfferedAt": str(self._names.stamp(survey.offered)),
+        }
+        if survey.score is not None:
+            attributes["SurveyScore"] = str(survey.score)
+            attributes["SurveyAnsweredAt"] = str(self._names.stamp(survey.answered))
+        return attributes
 
     def _agent(self, call: Call, leg: Leg) -> Json:
         agent = self._agents[leg.agent_id]
@@ -293,5 +309,7 @@ def _earlier(record: Json) -> Json:
     agent = older["Agent"]
     for name in ("Duration", "EndTimestamp", "StartTimestamp"):
         agent[f"AfterContactWork{name}"] = None
+    for name in [name for name in older["Attributes"] if name.startswith("Survey")]:
+        del older["Attributes"][name]
     older["LastUpdateTimestamp"] = older["DisconnectTimestamp"]
     return older

@@ -258,7 +258,9 @@ def _column(parent: Node, name: str, record: Record) -> Column:
 def _kind_options(node: Node, item: Field) -> dict[str, Any]:
     """Options that only fields of one kind know."""
     options: dict[str, Any] = {}
-    if item.kind in ("code", "text"):
+    if item.kind == "integer":
+        options["codes"] = node.pairs("codes")
+    elif item.kind in ("code", "text"):
         codes = node.pairs("codes")
         default = "quarantine" if item.required else "keep"
         options["unknown"] = node.text("unknown", default, ("keep", "quarantine"))
@@ -306,8 +308,9 @@ def _clock(node: Node, record: Record) -> Clock:
             raise step.error("field", f"'{item.name}' is no instant")
         times.append(Column(item, (step.text("column"),), missing=("", *step.texts("missing", ()))))
         step.finish()
-    if not times or times[0].field.name != "arrived_at":
-        raise node.error("times", "must begin with arrived_at, and go on in the order of the call")
+    first = record.times[0] if record.times else None
+    if not times or times[0].field.name != first:
+        raise node.error("times", f"must begin with {first}, and go on in the order of time")
     clock = Clock(
         date_column,
         node.text("format", "%H:%M:%S"),

@@ -5,7 +5,11 @@ from __future__ import annotations
 from callhouse.sources.contract import (
     ABANDON_STAGES,
     CHANNELS,
+    OFFER_OUTCOMES,
     OUTCOMES,
+    STATES,
+    STEP_OUTCOMES,
+    SURVEY_SCALES,
     TRANSFER_TYPES,
     Field,
     Record,
@@ -16,12 +20,16 @@ LEG_TIMES = (
     "arrived_at", "ivr_entered_at", "ivr_left_at", "queue_entered_at", "queue_left_at",
     "answered_at", "released_at", "ended_at",
 )  # fmt: skip
-# Reported durations and the row times that bound them (METRICS.md, ruling 1).
-LEG_DURATIONS = {
+# Reported durations and the row times that bound them (METRICS.md, ruling 1), of every record.
+DURATIONS = {
     "ivr_seconds": ("ivr_entered_at", "ivr_left_at"),
     "wait_seconds": ("queue_entered_at", "queue_left_at"),
     "talk_seconds": ("answered_at", "released_at"),
+    "ring_seconds": ("offered_at", "ended_at"),
+    "step_seconds": ("entered_at", "left_at"),
 }
+# A state touches two local days at most, whatever the clock does; longer ones are nobody's work.
+LONGEST_STATE_SECONDS = 20 * 3600
 SERVICE = ("talk_seconds", "hold_seconds", "acw_seconds")
 
 LEGS = Record(
@@ -82,4 +90,82 @@ QUEUES = Record(
     ),
     described=LEGS.table,
 )
-RECORDS = {record.name: record for record in (LEGS, AGENTS, QUEUES)}
+AGENT_STATES = Record(
+    "agent_states",
+    "staging.delimited_agent_states",
+    key=("agent_id", "started_at"),
+    day="business_day",
+    partitioned=True,
+    last_counts=True,
+    fields=(
+        Field("agent_id", required=True, member="agent"),
+        Field("state", "code", required=True, codes=STATES),
+        Field("reason"),
+        Field("call_id"),
+        Field("queue_id", member="queue"),
+        Field("started_at", "instant", required=True),
+        Field("ended_at", "instant", required=True),
+    ),
+)
+OFFERS = Record(
+    "offers",
+    "staging.delimited_offers",
+    key=("call_id", "agent_id", "offered_at"),
+    day="business_day",
+    partitioned=True,
+    last_counts=True,
+    fields=(
+        Field("call_id", required=True),
+        Field("queue_id", member="queue"),
+        Field("agent_id", required=True, member="agent"),
+        Field("outcome", "code", required=True, codes=OFFER_OUTCOMES),
+        Field("ring_seconds", "seconds"),
+        Field("arrived_at", "instant", required=True),
+        Field("offered_at", "instant", required=True),
+        Field("ended_at", "instant"),
+    ),
+)
+IVR_STEPS = Record(
+    "ivr_steps",
+    "staging.delimited_ivr_steps",
+    key=("call_id", "step_number"),
+    day="business_day",
+    partitioned=True,
+    last_counts=True,
+    fields=(
+        Field("call_id", required=True),
+        Field("step_number", "integer", required=True),
+        Field("channel", "code", required=True, codes=("ivr", "bot")),
+        Field("node"),
+        Field("outcome", "code", codes=STEP_OUTCOMES),
+        Field("step_seconds", "seconds"),
+        Field("arrived_at", "instant", required=True),
+        Field("entered_at", "instant", required=True),
+        Field("left_at", "instant"),
+    ),
+)
+SURVEYS = Record(
+    "surveys",
+    "staging.delimited_surveys",
+    key=("survey_id",),
+    day="business_day",
+    partitioned=True,
+    last_counts=True,
+    fields=(
+        Field("survey_id", required=True),
+        Field("call_id"),
+        Field("survey_type", "code", required=True, codes=tuple(SURVEY_SCALES)),
+        Field("channel", "code", codes=CHANNELS, member="channel"),
+        Field("queue_id", member="queue"),
+        Field("agent_id", member="agent"),
+        Field("score", "integer"),
+        # Of the call; without it the survey belongs to the day of its offer.
+        Field("arrived_at", "instant"),
+        Field("offered_at", "instant", required=True),
+        Field("answered_at", "instant"),
+    ),
+)
+RECORDS = {
+    record.name: record
+    for record in (LEGS, AGENTS, QUEUES, AGENT_STATES, OFFERS, IVR_STEPS, SURVEYS)
+}

@@ -91,17 +91,22 @@ def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) ->
             work.frame = work.frame.with_columns(pl.col(column.copy).alias(column.field.name))
     times = _to_utc(work, mapping, feed.time_zone)
     _check_fields(work, mapping)
+    if mapping.record.partitioned:
+        _durations(work, mapping, times)
+    _refine(work, mapping)
     if mapping.record is records.LEGS:
-        _durations(work, times)
-        _refine(work, mapping)
         _service_only_when_answered(work)
-    else:
-        _refine(work, mapping)
+    elif mapping.record is records.AGENT_STATES:
+        _check_states(work)
+    elif mapping.record is records.SURVEYS:
+        _check_scores(work)
     rows, rejected = _separate(work, mapping, raw, file_name)
+    if mapping.record is records.AGENT_STATES:
+        rows = _once_a_day(rows, feed.time_zone)
     return Batch(
         rows,
         raw.rejected + rejected,
-        read=raw.frame.height + len(raw.rejected),
+        read=rows.height + len(rejected) + len(raw.rejected),
         header_rows=raw.header_rows,
         blank_lines=raw.blank_lines,
         position=raw.position,
@@ -137,6 +142,9 @@ def _value(column: Column) -> pl.Expr:
             return_dtype=pl.String,
         )
     if kind == "integer":
+        if column.codes:
+            codes = dict(column.codes)
+            text = text.replace_strict(list(codes), list(codes.values()), default=None)
         return text.cast(pl.Int32, strict=False)
     if kind == "seconds":
         return _seconds(text, column)
@@ -286,7 +294,7 @@ def _to_utc(work: _Work, mapping: RecordMapping, zone: str) -> list[str]:
     """Turn local instants into UTC microseconds; returns the instants that the mapping fills."""
     steps = mapping.clock.times if mapping.clock else ()
     columns = {c.field.name: c for c in (*steps, *mapping.columns) if c.field.kind == "instant"}
-    names = [name for name in records.LEG_TIMES if name in columns]
+    names = [name for name in mapping.record.times if name in columns]
     if not names:
         _check_days(work, mapping, mapping.record.day)
         return []
@@ -299,13 +307,15 @@ def _to_utc(work: _Work, mapping: RecordMapping, zone: str) -> list[str]:
     limits = [max(0, min(value or 0, 4_102_444_800 * zones.MICRO)) for value in span]
     parts = zones.pieces(zone, *(zones.EPOCH + datetime.timedelta(microseconds=v) for v in limits))
 
-    arrived = pl.col("arrived_at")
-    if "arrived_at" in absolute:  # the local day of an absolute instant
-        zoned = pl.from_epoch(arrived, time_unit="us").dt.replace_time_zone("UTC")
-        business_day = zoned.dt.convert_time_zone(zone).dt.date()
-    else:
-        business_day = pl.from_epoch(arrived.floordiv(DAY), time_unit="d")
-    work.frame = work.frame.with_columns(business_day.alias("business_day"))
+    # The first instant that a row has decides its day.
+    deciding = names[:1] if columns[names[0]].field.required else names
+    days = [
+        _local_day(pl.col(name), zone)
+        if name in absolute
+        else pl.from_epoch(pl.col(name).floordiv(DAY), time_unit="d")
+        for name in deciding
+    ]
+    work.frame = work.frame.with_columns(pl.coalesce(days).alias("business_day"))
     _check_days(work, mapping, "business_day")
 
     kinds = {part.kind for part in parts}
@@ -333,9 +343,15 @@ def _to_utc(work: _Work, mapping: RecordMapping, zone: str) -> list[str]:
     return names
 
 
+def _local_day(instant: pl.Expr, zone: str) -> pl.Expr:
+    """Local date of UTC microseconds."""
+    zoned = pl.from_epoch(instant, time_unit="us").dt.replace_time_zone("UTC")
+    return zoned.dt.convert_time_zone(zone).dt.date()
+
+
 def _check_days(work: _Work, mapping: RecordMapping, name: str) -> None:
     low = mapping.plausible_from
-    ahead = datetime.timedelta(days=1 if mapping.record is records.LEGS else 366)
+    ahead = datetime.timedelta(days=1 if mapping.record.partitioned else 366)
     high = mapping.plausible_to or datetime.datetime.now(datetime.UTC).date() + ahead
     day = pl.col(name)
     work.problem(
@@ -347,15 +363,15 @@ def _check_days(work: _Work, mapping: RecordMapping, name: str) -> None:
 
 
 # ------------------------------------------------------------------------------ durations
-def _durations(work: _Work, times: list[str]) -> None:
+def _durations(work: _Work, mapping: RecordMapping, times: list[str]) -> None:
     """Reported durations against the row times that bound them (METRICS.md, ruling 1)."""
-    fields = [item.name for item in records.LEGS.fields if item.kind == "seconds"]
+    fields = [item.name for item in mapping.record.fields if item.kind == "seconds"]
     missing = [pl.lit(None, pl.Float64).alias(n) for n in fields if n not in work.frame.columns]
     work.frame = work.frame.with_columns(missing)
-    held = pl.col("hold_seconds").fill_null(0)
+    held = pl.col("hold_seconds").fill_null(0) if "hold_seconds" in fields else pl.lit(0)
     for name in fields:
         value = pl.col(name)
-        bounds = records.LEG_DURATIONS.get(name, ("", ""))
+        bounds = records.DURATIONS.get(name, ("", ""))
         if bounds[0] not in times or bounds[1] not in times:
             work.issue(value < 0, f"negative:{name}")
             work.frame = work.frame.with_columns(pl.when(value >= 0).then(value).alias(name))
@@ -393,6 +409,38 @@ def _service_only_when_answered(work: _Work) -> None:
     work.frame = work.frame.with_columns(
         latest.alias("ended_at"), number.cast(pl.Int32).alias("leg_number")
     )
+
+
+# ------------------------------------------------------------------------------ agents, surveys
+def _check_states(work: _Work) -> None:
+    seconds = (pl.col("ended_at") - pl.col("started_at")) / zones.MICRO
+    work.problem(seconds < 0, "disorder", None, "the state ends before it starts")
+    work.problem(
+        seconds > records.LONGEST_STATE_SECONDS,
+        "too_long",
+        None,
+        f"the state lasts longer than {records.LONGEST_STATE_SECONDS // 3600} hours",
+    )
+
+
+def _check_scores(work: _Work) -> None:
+    if "score" not in work.frame.columns:
+        return
+    for kind, (low, high) in contract.SURVEY_SCALES.items():
+        score = pl.col("score")
+        work.problem(
+            (pl.col("survey_type") == kind) & ((score < low) | (score > high)),
+            "out_of_scale",
+            None,
+            f"the score of {kind} is not between {low} and {high}",
+        )
+
+
+def _once_a_day(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
+    """A state that runs over midnight once for each local day, so that a day finds all its own."""
+    last = _local_day(pl.col("ended_at") - 1, zone)
+    days = pl.date_ranges(pl.col("business_day"), pl.max_horizontal(pl.col("business_day"), last))
+    return rows.with_columns(days.alias("business_day")).explode("business_day")
 
 
 # ------------------------------------------------------------------------------ rules, result
@@ -466,6 +514,6 @@ def _separate(
                 "day": pl.Date()}.get(item.kind, pl.String())  # fmt: skip
         present = pl.col(item.name) if item.name in frame.columns else pl.lit(None)
         wanted.append(present.cast(kind).alias(item.name))
-    if mapping.record is records.LEGS:
+    if mapping.record.partitioned:
         wanted += [pl.col("business_day"), pl.col("data_issues")]
     return frame.select("line_number", "row_hash", *wanted), rejected

@@ -70,4 +70,81 @@ create table if not exists staging.delimited_queues (
     valid_from date not null
 );
 
+-- Detail rows below are partitioned like legs; `business_day` is the local day of the call's arrival
+-- except of agent states. Of a state that runs over midnight there is the same row on both days:
+-- dbt cuts it, so that a day finds all its states in its own partition.
+create table if not exists staging.delimited_agent_states (
+    source text not null,
+    agent_id text not null,
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,
+    superseded_by bigint,
+    state text not null,               -- ready | ring | dial | consult | talk | hold | acw | pause
+    reason text,                       -- of a pause
+    call_id text,
+    queue_id text,
+    data_issues text[],
+    business_day date not null,        -- local day of the state
+    started_at timestamptz not null,
+    ended_at timestamptz not null
+) partition by range (business_day);
+
+create table if not exists staging.delimited_offers (
+    source text not null,
+    call_id text not null,
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,
+    superseded_by bigint,
+    queue_id text,
+    agent_id text not null,
+    outcome text not null,             -- answered | no_answer | rejected | cancelled | failed
+    data_issues text[],
+    ring_seconds numeric,
+    business_day date not null,
+    arrived_at timestamptz not null,   -- of the call
+    offered_at timestamptz not null,
+    ended_at timestamptz
+) partition by range (business_day);
+
+create table if not exists staging.delimited_ivr_steps (
+    source text not null,
+    call_id text not null,
+    step_number integer not null,
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,
+    superseded_by bigint,
+    channel text not null,             -- ivr | bot
+    node text,
+    outcome text,                      -- continued | contained | abandoned
+    data_issues text[],
+    step_seconds numeric,
+    business_day date not null,
+    arrived_at timestamptz not null,   -- of the call
+    entered_at timestamptz not null,
+    left_at timestamptz
+) partition by range (business_day);
+
+create table if not exists staging.delimited_surveys (
+    source text not null,
+    survey_id text not null,
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,
+    superseded_by bigint,
+    call_id text,
+    survey_type text not null,         -- csat | nps | ces
+    channel text,
+    queue_id text,
+    agent_id text,
+    data_issues text[],
+    score integer,                     -- null: offered, not answered
+    business_day date not null,        -- without arrived_at the local day of the offer
+    arrived_at timestamptz,            -- of the call
+    offered_at timestamptz not null,
+    answered_at timestamptz
+) partition by range (business_day);
+
 reset role;
