@@ -202,6 +202,9 @@ class _Unit:
         )
         store.save_callers(self.connection, self.callers)
         store.save_members(self.connection, self.feed.name, tally.members)
+        store.save_roster(
+            self.connection, self.record, self.feed.name, settlement.days | moved_days | days
+        )
         store.mark_dirty(
             self.connection, self.record, self.feed.name, self.unit_id,
             settlement.days | moved_days,

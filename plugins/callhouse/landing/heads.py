@@ -39,6 +39,8 @@ def gather(
     names = {
         "table": store.identifier(record.table), "heads": store.identifier(record.heads),
         "name": sql.Identifier(record.heads.split(".")[1]),
+        # Records that report no durations begin when they say.
+        "began_at": sql.Identifier("began_at" if "began_at" in record.by_name else "event_at"),
     }  # fmt: skip
     values: dict[str, object] = {
         "source": feed.name, "unit": unit_id, "zone": feed.time_zone, "days": sorted(days),
@@ -52,10 +54,10 @@ def gather(
     run(
         "create temporary table landed_heads on commit drop as "
         "select distinct on (call_id) call_id, event_at as first_event_at, "
-        "began_at as arrived_at, (began_at at time zone %(zone)s)::date as business_day, "
+        "{began_at} as arrived_at, ({began_at} at time zone %(zone)s)::date as business_day, "
         "null::date as old_day from {table} where unit_id = %(unit)s "
         "and business_day = any(%(days)s) and call_id is not null "
-        "order by call_id, event_at, began_at"
+        "order by call_id, event_at, {began_at}"
     )
     run(
         "update landed_heads as l set old_day = h.business_day from {heads} as h "

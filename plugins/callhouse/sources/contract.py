@@ -15,7 +15,7 @@ from callhouse.errors import CallhouseError
 if TYPE_CHECKING:  # the DAG files read mappings, and polars takes long to import
     import polars as pl
 
-Kind = Literal["text", "code", "integer", "seconds", "instant", "day", "caller"]
+Kind = Literal["text", "code", "integer", "seconds", "instant", "day", "caller", "json"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,13 @@ class Record:
     heads: str | None = None
     # Table of the calls that reference rows describe: they change its days from their own day on.
     described: str | None = None
+    # Field whose largest value, of all rows with one key, is in the row that counts: whatever the
+    # order of arrival. Where there is none, the newer file counts.
+    version: str | None = None
+    # Table of what the rows say of agents, a row per agent and day.
+    roster: str | None = None
+    # What a row says lasts until the next one: it also changes the neighbours of its day.
+    spills_days: bool = False
 
     @property
     def by_name(self) -> dict[str, Field]:

@@ -17,6 +17,8 @@ with typed as (
 
 unioned as (
     select * from typed
+    union all
+    select * from {{ ref('stg_amazon_connect__call_events') }}
 ),
 
 final as (

@@ -19,6 +19,8 @@ with typed as (
 
 unioned as (
     select * from typed
+    union all
+    select * from {{ ref('stg_amazon_connect__survey_responses') }}
 ),
 
 final as (
