@@ -1,5 +1,5 @@
 {#- Literals and not a subquery: the planner prunes partitions by literals only. -#}
-{% macro claimed_days() %}
+{% macro claimed_days(reach=0) %}
     {%- if target.name == 'published' -%}
         {#- Published relations are only read; a day is then always one of "its own days". -#}
         business_day
@@ -8,7 +8,10 @@
         {#- Other commands (compile, docs, lint) need no server: they see no day. -#}
         {%- if execute and flags.WHICH in ['build', 'run', 'retry', 'show'] -%}
             {%- set query -%}
-                select distinct business_day from ops.claimed_days order by business_day
+                select distinct business_day + shift as business_day
+                from ops.claimed_days
+                cross join generate_series(-{{ reach }}, {{ reach }}) as shift
+                order by business_day
             {%- endset -%}
             {%- set days = run_query(query).columns[0].values() -%}
         {%- endif -%}

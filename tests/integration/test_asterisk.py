@@ -271,6 +271,7 @@ def empty(settings: Settings) -> None:
             "pii.callers, ops.units cascade"
         )
         connection.execute("delete from ops.dirty_marks")
+        connection.execute("update ops.sources set newest_event_at = null")
 
 
 def land(settings: Settings, *files: Path) -> list[landing.UnitResult]:
@@ -385,7 +386,9 @@ def test_an_earlier_event_moves_its_call_and_marks_both_days(
     where = "select distinct business_day, count(*) over () from staging.asterisk_events"
     with warehouse.connect(emptied) as connection:
         both = [(datetime.date(2025, 8, 3),), (datetime.date(2025, 8, 4),)]
-        assert connection.execute(days).fetchall() == both
+        # A log's lines tell of agents too, who may have been there since the day before.
+        three = [(datetime.date(2025, 8, 2),), *both]
+        assert connection.execute(days).fetchall() == three
         assert connection.execute(where.encode()).fetchall() == [(datetime.date(2025, 8, 3), 3)]
         connection.execute("delete from ops.dirty_marks")
         unit_days = "select distinct first_day, last_day from ops.units"
@@ -394,9 +397,35 @@ def test_an_earlier_event_moves_its_call_and_marks_both_days(
     result = land(emptied, again)[0]
     assert (result.duplicates, result.staged) == (2, 1)
     with warehouse.connect(emptied) as connection:
-        assert connection.execute(days).fetchall() == both[:1]
+        assert connection.execute(days).fetchall() == three
         assert connection.execute(where.encode()).fetchall() == [(datetime.date(2025, 8, 3), 4)]
     facts(emptied)
+
+
+def test_days_are_marked_as_far_as_their_agents_reach(emptied: Settings, tmp_path: Path) -> None:
+    """The newest event is the end of what is open: its day is built again when it moves."""
+
+    def marked(day: int, hour: int) -> list[int]:
+        zone = zoneinfo.ZoneInfo(SHANGHAI_ZONE)
+        at = int(datetime.datetime(2025, 8, day, hour, tzinfo=zone).timestamp())
+        path = tmp_path / f"queue_log.{day}.{hour}"
+        path.write_text(f"{at}|NONE|NONE|Agent/1|PAUSEALL|\n")
+        with warehouse.connect(emptied) as connection:
+            connection.execute("delete from ops.dirty_marks")
+        land(emptied, path)
+        with warehouse.connect(emptied) as connection:
+            found = connection.execute("select business_day from ops.dirty_marks order by 1")
+            return [row[0].day for row in found]
+
+    assert marked(4, 10) == [3, 4]
+    assert marked(4, 12) == [3, 4]
+    assert marked(9, 12) == [4, 5, 8, 9]
+    assert marked(6, 12) == [5, 6, 7]
+    with warehouse.connect(emptied) as connection:
+        newest = "select newest_event_at from ops.sources where source = %s"
+        assert warehouse.one(connection, newest, [FEED])[0] == datetime.datetime(
+            2025, 8, 9, 4, tzinfo=datetime.UTC
+        )
 
 
 def test_what_is_no_event_goes_to_quarantine(emptied: Settings, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from callhouse.sources.contract import (
 
 # From this many rows on, a file without one readable row has a wrong mapping, not bad rows.
 WRONG_MAPPING_ROWS = 20
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 STABLE_SECONDS = 2.0
 UNFINISHED = (".part", ".tmp", ".partial", ".crdownload")
 REFUSED = "refused"
@@ -130,6 +131,7 @@ class _Tally:
     first_rejected: Rejected | None = None
     days: Counter[datetime.date] = field(default_factory=Counter)  # rows by business day
     older_days: set[datetime.date] = field(default_factory=set)
+    newest_event: int | None = None  # microseconds since 1970, of records that reach other days
     members: dict[str, set[str]] = field(default_factory=dict)
     # 16 bytes per row decide whether the settling SQL has to look for repeated rows and keys.
     hashes: list[pl.Series] = field(default_factory=list)
@@ -207,9 +209,20 @@ class _Unit:
         )
         store.mark_dirty(
             self.connection, self.record, self.feed.name, self.unit_id,
-            settlement.days | moved_days,
+            self._shaped(settlement.days | moved_days),
         )  # fmt: skip
         return self._close_entry(sorted(days), settlement)
+
+    def _shaped(self, changed: set[datetime.date]) -> set[datetime.date]:
+        """The days whose facts are other ones now."""
+        if self.tally.newest_event is None:
+            return changed
+        newest = store.extend_newest_event(
+            self.connection,
+            self.feed.name,
+            EPOCH + datetime.timedelta(microseconds=self.tally.newest_event),
+        )
+        return store.shaped_days(changed, self.record.reach_days, self.feed.time_zone, newest)
 
     def _earlier(self) -> UnitResult | None:
         row = self.connection.execute(
@@ -288,6 +301,9 @@ class _Unit:
             if item.member:
                 codes = rows.get_column(item.name).unique().drop_nulls().to_list()
                 tally.members.setdefault(item.member, set()).update(codes)
+        if self.record.reach_days and rows.height:
+            newest = int(rows.select(pl.col("event_at").max()).item())
+            tally.newest_event = max(newest, tally.newest_event or newest)
         counts = dict(rows.get_column(self.record.day).value_counts().iter_rows())
         days = set(counts) - set(tally.days)
         tally.days.update(counts)

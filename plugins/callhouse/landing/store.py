@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import struct
+import zoneinfo
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -369,26 +370,39 @@ def days_with_rows(
     return {day for (day,) in connection.execute(statement, [sorted(days), source])}
 
 
-def _spilled(
-    connection: psycopg.Connection, record: Record, source: str, unit_id: int,
-    changed: set[datetime.date],
-) -> set[datetime.date]:  # fmt: skip
-    """`changed` and its neighbours, as far as the source has rows of the record.
+def extend_newest_event(
+    connection: psycopg.Connection, source: str, seen: datetime.datetime
+) -> tuple[datetime.datetime | None, datetime.datetime]:
+    """The source's newest event before and after one of `seen`."""
+    row = connection.execute(
+        "select newest_event_at from ops.sources where source = %s", [source]
+    ).fetchone()
+    before: datetime.datetime | None = row[0] if row else None
+    if before and before >= seen:
+        return before, before
+    connection.execute(
+        "update ops.sources set newest_event_at = %s where source = %s", [seen, source]
+    )
+    return before, seen
 
-    What is open at the source's newest row lasts until there. A later newest day prolongs what was
-    open on the one before it, too, however far the two lie apart.
+
+def shaped_days(
+    changed: set[datetime.date], reach_days: int, zone: str,
+    newest: tuple[datetime.datetime | None, datetime.datetime],
+) -> set[datetime.date]:  # fmt: skip
+    """`changed` and the days around them that its rows shape.
+
+    What is open lasts to the newest event, hence no later day is shaped. When that event moves
+    (`newest`: before, after), so does the end of what was open on its day.
     """
-    first, newest, newest_before = connection.execute(
-        "select min(d.business_day), max(d.business_day), "
-        "max(d.business_day) filter (where d.unit_id <> %s) from ops.unit_days as d "
-        "inner join ops.units as u on d.unit_id = u.unit_id where u.source = %s and u.record = %s",
-        [unit_id, source, record.name],
-    ).fetchall()[0]
-    touched = set(changed)
-    if newest_before and newest_before < newest:
-        touched.add(newest_before)
-    around = {day + shift * ONE_DAY for day in touched for shift in (-1, 0, 1)}
-    return changed | {day for day in around if first <= day <= newest}
+    before, after = (
+        moment.astimezone(zoneinfo.ZoneInfo(zone)).date() if moment else None for moment in newest
+    )
+    reach = range(-reach_days, reach_days + 1)
+    days = {day + shift * ONE_DAY for day in changed for shift in reach}
+    if before and newest[0] != newest[1]:
+        days |= {before + shift * ONE_DAY for shift in reach if shift >= 0}
+    return {day for day in days if after and day <= after}
 
 
 def mark_dirty(
@@ -400,8 +414,6 @@ def mark_dirty(
     Reference rows change every day from their validity on that has calls of the source.
     """
     days = changed
-    if record.spills_days and changed:
-        days = _spilled(connection, record, source, unit_id, changed)
     if record.described and changed:
         partitions = connection.execute(
             "select to_date(right(c.relname, 10), 'YYYY_MM_DD') from pg_inherits as i "

@@ -42,6 +42,10 @@ class Record:
     # Table of call heads (source, call_id → arrival, business day): rows that are events of a call
     # belong to the day of its first event, wherever and whenever that one is landed.
     heads: str | None = None
+    # Days before and after its own that a row may shape, as a login that is still open at midnight
+    # does: they are marked dirty too. Such a record has an `event_at`; the newest one of a source
+    # ends what nothing else has ended.
+    reach_days: int = 0
     # Table of the calls that reference rows describe: they change its days from their own day on.
     described: str | None = None
     # Field whose largest value, of all rows with one key, is in the row that counts: whatever the
@@ -49,8 +53,6 @@ class Record:
     version: str | None = None
     # Table of what the rows say of agents, a row per agent and day.
     roster: str | None = None
-    # What a row says lasts until the next one: it also changes the neighbours of its day.
-    spills_days: bool = False
 
     @property
     def by_name(self) -> dict[str, Field]:

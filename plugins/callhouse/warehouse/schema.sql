@@ -25,6 +25,8 @@ create table if not exists ops.sources (
     label text not null,
     time_zone text not null
 );
+-- What is open without a recorded end lasts to the newest event; landing moves it forward only.
+alter table ops.sources add column if not exists newest_event_at timestamptz;
 
 create table if not exists ops.units (
     unit_id bigint generated always as identity primary key,

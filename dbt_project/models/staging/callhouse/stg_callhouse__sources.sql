@@ -8,7 +8,8 @@ final as (
         source,
         vendor,
         label,
-        time_zone
+        time_zone,
+        newest_event_at
     from sources
 )
 

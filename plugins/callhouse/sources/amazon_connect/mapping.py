@@ -109,7 +109,7 @@ AGENT_EVENTS = Record(
     ),
     version="event_at",
     roster="staging.amazon_connect_agents",
-    spills_days=True,
+    reach_days=1,
 )
 
 RECORDS = {record.name: record for record in (CONTACTS, AGENT_EVENTS)}

@@ -34,6 +34,7 @@ EVENTS = Record(
         Field("began_at", "instant", required=True),
     ),
     heads="staging.asterisk_calls",
+    reach_days=1,
 )
 
 
