@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,9 @@ SHIPPED = Path(landing.__file__).parents[1] / "sources" / "amazon_connect" / "fe
 # Never enqueued, so that the records have no queue: see docs/operators/amazon-connect.md.
 REFUSED = ("overflow_full", "overflow_empty", "overflow_diverted", "closed")
 STATES = ("ready", "ring", "dial", "talk", "hold", "acw", "pause")
+
+# The agent's status during a pause of the simulator.
+REASONS = {"": "", "break": "Break", "lunch": "Lunch", "no_answer": "Missed call"}
 
 Row = dict[str, str]
 
@@ -285,6 +288,64 @@ def test_self_service_of_calls_that_went_on(
     )
     assert len(wanted) > 1000
     assert {call: found[call] for call in wanted} == wanted
+
+
+Interval = tuple[str, str, str, str, datetime, datetime]
+
+
+@pytest.fixture
+def states(truth: Path, contacts: dict[str, list[Row]]) -> list[Interval]:
+    """The truth's states cut at midnights; what a snapshot shows alike is one interval."""
+    found: list[Interval] = []
+    rows = table(truth / "agent_states.csv")
+    for row in sorted(rows, key=lambda row: (row["agent_id"], row["started_at"])):
+        state = "ring" if row["state"] == "consult" else row["state"]
+        call = contacts[row["call_id"]][0]["contact_id"] if row["call_id"] else ""
+        start, end = map(datetime.fromisoformat, (row["started_at"], row["ended_at"]))
+        while start < end:
+            until = min(end, datetime.combine(start + timedelta(days=1), time()))
+            found.append((row["agent_id"], state, REASONS[row["reason"]], call, start, until))
+            start = until
+    joined: list[Interval] = []
+    for piece in found:
+        before = joined[-1] if joined else None
+        if before and before[:4] == piece[:4] and before[5] == piece[4] and piece[4].time():
+            joined[-1] = (*before[:5], piece[5])
+        else:
+            joined.append(piece)
+    return joined
+
+
+def test_agent_states(marts: psycopg.Connection, world: str, states: list[Interval]) -> None:
+    rows = marts.execute(
+        "select agent_id, state, coalesce(reason, ''), coalesce(call_id, ''),"
+        " started_at at time zone 'Asia/Shanghai', ended_at at time zone 'Asia/Shanghai'"
+        " from candidate.int_agent_states__unioned where source = %s",
+        [f"{world}_agent_events"],
+    ).fetchall()
+    same(sorted(states), sorted(rows))
+    assert {row[1] for row in rows} == set(STATES)
+
+
+def test_states_fill_the_time_logged_in(
+    marts: psycopg.Connection, world: str, truth: Path
+) -> None:
+    same(
+        chosen(table(truth / "agent_time_daily.csv"), "business_day", "agent_id", "login_seconds"),
+        asked(
+            marts,
+            "select business_day, agent_id, extract(epoch from sum(ended_at - started_at))"
+            " from candidate.int_agent_states__unioned where source = %(source)s group by 1, 2",
+            f"{world}_agent_events",
+        ),
+    )
+    overlaps = warehouse.one(
+        marts,
+        "select count(*) from (select started_at < lag(ended_at) over ("
+        "partition by source, agent_id order by started_at) as is_overlap"
+        " from candidate.int_agent_states__unioned) as s where is_overlap",
+    )
+    assert overlaps == (0,)
 
 
 def test_the_differences_are_those_that_were_injected(

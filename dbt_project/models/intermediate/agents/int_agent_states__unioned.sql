@@ -18,6 +18,8 @@ with typed as (
 
 unioned as (
     select * from typed
+    union all
+    select * from {{ ref('stg_amazon_connect__agent_states') }}
 ),
 
 final as (
