@@ -309,7 +309,8 @@ def states(truth: Path, contacts: dict[str, list[Row]]) -> list[Interval]:
     joined: list[Interval] = []
     for piece in found:
         before = joined[-1] if joined else None
-        if before and before[:4] == piece[:4] and before[5] == piece[4] and piece[4].time():
+        midnight = datetime.combine(piece[4], time())
+        if before and before[:4] == piece[:4] and before[5] == piece[4] != midnight:
             joined[-1] = (*before[:5], piece[5])
         else:
             joined.append(piece)

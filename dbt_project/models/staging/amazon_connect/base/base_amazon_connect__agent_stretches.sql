@@ -72,6 +72,7 @@ reaching as (
     select
         *,
         case
+            when previous_started_at is null then event_at
             when prior_at >= event_at - interval '16 hours' and not is_other then event_at
             else least(
                 event_at,

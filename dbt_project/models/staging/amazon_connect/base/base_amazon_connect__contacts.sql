@@ -189,7 +189,7 @@ final as (
         is_visit,
         is_connected,
         has_first_contact,
-        data_issues || array_remove(
+        nullif(data_issues || array_remove(
             array[
                 case when abs(queue_seconds - measured_wait) > 2 then 'disagrees:wait_seconds' end,
                 case
@@ -203,7 +203,7 @@ final as (
                 case when disconnected_at is null then 'missing:ended_at' end
             ],
             null
-        ) as data_issues,
+        ), '{}') as data_issues,
         business_day,
         event_at as initiated_at,
         connected_to_system_at,
