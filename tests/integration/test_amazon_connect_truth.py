@@ -328,9 +328,7 @@ def test_agent_states(marts: psycopg.Connection, world: str, states: list[Interv
     assert {row[1] for row in rows} == set(STATES)
 
 
-def test_states_fill_the_time_logged_in(
-    marts: psycopg.Connection, world: str, truth: Path
-) -> None:
+def test_states_fill_the_time_logged_in(marts: psycopg.Connection, world: str, truth: Path) -> None:
     same(
         chosen(table(truth / "agent_time_daily.csv"), "business_day", "agent_id", "login_seconds"),
         asked(

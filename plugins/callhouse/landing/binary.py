@@ -95,7 +95,11 @@ def _packed(values: pl.Series, item: Field | None) -> np.ndarray:
 
 def _json(values: pl.Series) -> pl.Series:
     """jsonb on the wire is a version number (1) and the text."""
-    return values.to_frame().select((pl.lit("\x01") + pl.col(values.name)).alias(values.name)).to_series()
+    return (
+        values.to_frame()
+        .select((pl.lit("\x01") + pl.col(values.name)).alias(values.name))
+        .to_series()
+    )
 
 
 def _texts(values: pl.Series) -> list[pa.Array]:
