@@ -7,7 +7,6 @@ import gzip
 import itertools
 import json
 import random
-from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -54,18 +53,17 @@ def prepared(settings: Settings, cluster: postgres.Cluster) -> Settings:
 
 
 @pytest.fixture
-def emptied(prepared: Settings) -> Iterator[Settings]:
+def emptied(prepared: Settings) -> Settings:
     """The warehouse with nothing landed."""
     empty(prepared)
-    yield prepared
+    return prepared
 
 
 def empty(settings: Settings) -> None:
     with warehouse.connect(settings) as connection:
         connection.execute("set role callhouse_owner")
-        connection.execute(
-            f"truncate {', '.join(TABLES)}, staging.members, pii.callers, ops.units cascade".encode()
-        )
+        emptied = (*TABLES, "staging.members", "pii.callers", "ops.units")
+        connection.execute(f"truncate {', '.join(emptied)} cascade".encode())
         connection.execute("delete from ops.dirty_marks")
         connection.execute("update ops.sources set newest_event_at = null")
 

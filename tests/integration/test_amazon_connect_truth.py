@@ -278,14 +278,15 @@ def test_self_service_of_calls_that_went_on(
         row for row in calls
         if row["channel"] != "callback" and (row["visits"] != "0" or row["outcome"] == "contained")
     ]  # fmt: skip
-    wanted = {row["call_id"]: plain(row["ivr_seconds"]) for row in told}
-    found = dict(
-        asked(
+    wanted = {row["call_id"]: int(row["ivr_seconds"]) for row in told}
+    found = {
+        call: int(seconds or 0)
+        for call, seconds in asked(
             marts,
             "select call_id, ivr_seconds from marts.fct_calls where source = %(source)s",
             f"{world}_contacts",
         )
-    )
+    }
     assert len(wanted) > 1000
     assert {call: found[call] for call in wanted} == wanted
 
@@ -394,7 +395,18 @@ def test_no_number_is_staged_in_clear(marts: psycopg.Connection, landed: dict[st
     assert row[2] == 0
 
 
-def test_another_full_build_changes_no_row(marts: psycopg.Connection, settings: Settings) -> None:
-    transform.mark(settings, None, "test")
+def test_a_day_alone_gives_what_all_days_together_gave(
+    marts: psycopg.Connection, settings: Settings
+) -> None:
+    """Nothing of a day depends on which others are built with it."""
+    day = START + timedelta(days=8)
+    statement = "select to_jsonb(s)::text from candidate.{} as s where business_day = %s order by 1"
+    relations = ("int_agent_states__unioned", "int_agent_offers__unioned")
+    together = [marts.execute(statement.format(r).encode(), [day]).fetchall() for r in relations]
+    assert all(together)
+    marts.commit()
+    transform.mark(settings, [day], "test")
     outcome = transform.drain(settings, lambda _line: None)
     assert [(b.inserted_rows, b.deleted_rows) for b in outcome.builds] == [(0, 0)]
+    alone = [marts.execute(statement.format(r).encode(), [day]).fetchall() for r in relations]
+    assert alone == together

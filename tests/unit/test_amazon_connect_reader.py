@@ -57,7 +57,8 @@ def one(folder: Path, *, kind: str = "contacts", extra: str = "", **changes: Any
     content |= changes
     rows, rejected = landed(folder, content, kind=kind, extra=extra)
     assert rejected == []
-    return rows.row(0, named=True)
+    row: dict[str, Any] = rows.row(0, named=True)
+    return row
 
 
 def at(text: str) -> int:
@@ -384,7 +385,7 @@ def test_the_conversation_goes_before_other_contacts(tmp_path: Path) -> None:
     def contact(state: str, channel: str = "VOICE") -> dict[str, Any]:
         return {"ContactId": f"{channel}-{state}", "Channel": channel, "State": state}
 
-    def main(*contacts: dict[str, Any]) -> str | None:
+    def main(*contacts: dict[str, Any]) -> Any:
         row = one(
             tmp_path,
             kind="agent_events",

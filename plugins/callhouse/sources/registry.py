@@ -14,7 +14,7 @@ import psycopg
 
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
-from callhouse.sources import document
+from callhouse.sources import document, storage
 from callhouse.sources.contract import Feed
 
 HERE = Path(__file__).parent
@@ -59,6 +59,15 @@ def feed(settings: Settings, name: str) -> Feed:
     return found
 
 
+def location(item: Feed) -> str | None:
+    """Where the feed's files lie, if not only in its drop folder: `location` in its YAML."""
+    node = document.read(item.file)
+    address = node.text("location", "")
+    if address and not storage.ADDRESS.fullmatch(address):
+        raise node.error("location", f"'{address}' is no address: write s3://bucket/prefix")
+    return address or None
+
+
 def _mappings(settings: Settings) -> dict[str, Feed | CallhouseError]:
     found: dict[str, Feed | CallhouseError] = {}
     own = settings.feeds_directory
@@ -83,7 +92,9 @@ def _load(settings: Settings, file: Path) -> Feed:
     node = document.read(file)
     vendor = node.text("vendor", choices=tuple(vendors()))
     module = importlib.import_module(f"callhouse.sources.{vendor}.mapping")
-    return cast(Feed, module.load(file, settings.time_zone))
+    loaded = cast(Feed, module.load(file, settings.time_zone))
+    location(loaded)
+    return loaded
 
 
 def register(connection: psycopg.Connection, *wanted: Feed) -> None:

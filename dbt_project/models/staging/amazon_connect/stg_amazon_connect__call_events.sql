@@ -16,18 +16,19 @@ instants as (
         named.event,
         named.event_at
     from contacts
-    cross join lateral (
-        values
-        (1, 'INITIATED', contacts.initiated_at),
-        (2, 'CONNECTED_TO_SYSTEM', contacts.connected_to_system_at),
-        (3, 'QUEUED', contacts.enqueued_at),
-        (4, 'DEQUEUED', contacts.dequeued_at),
-        (5, 'CONNECTED_TO_AGENT', contacts.connected_at),
-        (6, 'TRANSFER_COMPLETED', contacts.transfer_completed_at),
-        (7, 'DISCONNECTED', contacts.disconnected_at),
-        (8, 'AFTER_CONTACT_WORK_STARTED', contacts.acw_started_at),
-        (9, 'AFTER_CONTACT_WORK_ENDED', contacts.acw_ended_at)
-    ) as named (turn, event, event_at)
+    cross join
+        lateral (
+            values
+            (1, 'INITIATED', contacts.initiated_at),
+            (2, 'CONNECTED_TO_SYSTEM', contacts.connected_to_system_at),
+            (3, 'QUEUED', contacts.enqueued_at),
+            (4, 'DEQUEUED', contacts.dequeued_at),
+            (5, 'CONNECTED_TO_AGENT', contacts.connected_at),
+            (6, 'TRANSFER_COMPLETED', contacts.transfer_completed_at),
+            (7, 'DISCONNECTED', contacts.disconnected_at),
+            (8, 'AFTER_CONTACT_WORK_STARTED', contacts.acw_started_at),
+            (9, 'AFTER_CONTACT_WORK_ENDED', contacts.acw_ended_at)
+        ) as named (turn, event, event_at)
     where named.event_at is not null
 ),
 
