@@ -27,6 +27,7 @@ CONTACTS, EVENTS = "amazon_connect_contacts", "amazon_connect_agent_events"
 TABLES = (
     "staging.amazon_connect_contacts", "staging.amazon_connect_agent_events",
     "staging.amazon_connect_calls", "staging.amazon_connect_agents",
+    "staging.amazon_connect_links",
 )  # fmt: skip
 RELATIONS = (
     "calls", "queue_visits", "agent_connections", "ivr_steps", "call_events", "survey_responses",
@@ -91,6 +92,7 @@ def facts(settings: Settings) -> Facts:
         for table in TABLES[:2]:
             found[table] = query(connection, STAGED.format(table))
         found["heads"] = query(connection, f"select to_jsonb(t) from {TABLES[2]} as t")
+        found["links"] = query(connection, f"select to_jsonb(t) from {TABLES[4]} as t")
         found["newest"] = query(
             connection,
             "select to_jsonb(newest_event_at) from ops.sources where newest_event_at is not null",
@@ -252,6 +254,48 @@ def test_contacts_of_a_call_may_come_in_any_order(
         ("call-back", date(2025, 6, 5), None, ["lin"], "callback", "answered", None),
     ]  # fmt: skip
     facts(emptied)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_what_follows_a_call_back_is_part_of_it(
+    emptied: Settings, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """Its contacts name the first contact of the whole chain, which is another call."""
+    first, _, callback = chain()
+    callback |= {"PreviousContactId": first["ContactId"]}
+    passed_on = copy.deepcopy(CONTACT) | {
+        "ContactId": "passed-on", "PreviousContactId": "call-back",
+        "InitiationTimestamp": "2025-06-04T16:40:00Z",
+    }  # fmt: skip
+    again = copy.deepcopy(CONTACT) | {
+        "ContactId": "again", "PreviousContactId": "passed-on",
+        "InitiationTimestamp": "2025-06-05T16:40:00Z",
+    }  # fmt: skip
+    contacts = [first, callback, passed_on, again]
+    for place in order:
+        land(emptied, CONTACTS, write(tmp_path / str(place), contacts[place]))
+    assert asked(emptied, CALLS) == [
+        (first["ContactId"], date(2025, 6, 3), 1, ["wei"], "human", "answered", None),
+        ("call-back", date(2025, 6, 5), 2, ["lin blind", "lin blind", "lin"], "callback",
+         "answered", None),
+    ]  # fmt: skip
+    heads = "select call_id, business_day from staging.amazon_connect_calls order by 2"
+    assert asked(emptied, heads) == [
+        (first["ContactId"], date(2025, 6, 3)), ("call-back", date(2025, 6, 5)),
+    ]  # fmt: skip
+    facts(emptied)
+
+
+def test_contacts_that_follow_each_other_in_a_circle_are_kept(
+    emptied: Settings, tmp_path: Path
+) -> None:
+    ring = [
+        CONTACT | {"ContactId": name, "PreviousContactId": previous}
+        for name, previous in (("a", "c"), ("b", "a"), ("c", "b"))
+    ]
+    land(emptied, CONTACTS, *(write(tmp_path / str(n), item) for n, item in enumerate(ring)))
+    counts = "select count(*), count(distinct call_id) from intake.stg_amazon_connect__calls"
+    assert asked(emptied, counts) == [(1, 1)]
 
 
 def test_a_late_first_contact_moves_its_call_and_marks_both_days(

@@ -62,7 +62,7 @@ def stored(settings: Settings, cluster: postgres.Cluster, endpoint: str) -> Iter
         connection.execute("set role callhouse_owner")
         connection.execute(
             "truncate staging.amazon_connect_contacts, staging.amazon_connect_calls, "
-            "staging.amazon_connect_agents, ops.units cascade"
+            "staging.amazon_connect_agents, staging.amazon_connect_links, ops.units cascade"
         )
 
 

@@ -20,7 +20,7 @@ import psycopg
 
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
-from callhouse.landing import heads, store
+from callhouse.landing import heads, links, store
 from callhouse.landing.callers import Callers
 from callhouse.settings import Settings
 from callhouse.sources import registry
@@ -201,6 +201,7 @@ class _Unit:
             )
         days, older_days, moved_days = set(tally.days), tally.older_days, set[datetime.date]()
         if self.record.heads:
+            links.relabel(self.connection, self.record, self.feed.name, self.unit_id, days)
             with warehouse.connect(self.settings, autocommit=True) as side:
                 gathering = heads.gather(
                     self.connection,

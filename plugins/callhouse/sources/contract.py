@@ -42,6 +42,10 @@ class Record:
     # Table of call heads (source, call_id → arrival, business day): rows that are events of a call
     # belong to the day of its first event, wherever and whenever that one is landed.
     heads: str | None = None
+    # Field with the key of the row before it in a chain, and the table of these links: a row is of
+    # the call of the row before, unless its own `call_id` is its key.
+    follows: str | None = None
+    links: str | None = None
     # Days before and after its own that a row may shape, as a login that is still open at midnight
     # does: they are marked dirty too. Such a record has an `event_at`; the newest one of a source
     # ends what nothing else has ended.

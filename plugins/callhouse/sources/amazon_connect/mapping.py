@@ -73,6 +73,8 @@ CONTACTS = Record(
     ),
     heads="staging.amazon_connect_calls",
     version="last_update_at",
+    follows="previous_contact_id",
+    links="staging.amazon_connect_links",
     roster="staging.amazon_connect_agents",
 )  # fmt: skip
 

@@ -12,6 +12,21 @@ create table if not exists staging.amazon_connect_calls (
     primary key (source, call_id)
 );
 
+-- The chain of contacts: which one a contact follows, and the call that makes it part of. Of several
+-- versions the newest tells.
+create table if not exists staging.amazon_connect_links (
+    source text not null,
+    row_id text not null,
+    previous_id text not null,
+    own_call_id text not null,         -- as far as the contact itself tells
+    call_id text not null,             -- as far as those before it tell
+    version timestamptz not null,
+    row_hash uuid not null,
+    primary key (source, row_id)
+);
+create index if not exists amazon_connect_links_previous
+on staging.amazon_connect_links (source, previous_id);
+
 -- One row per version of a contact record. Daily partitions by the local day of the call's arrival.
 create table if not exists staging.amazon_connect_contacts (
     source text not null,
