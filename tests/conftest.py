@@ -28,6 +28,14 @@ TEST_PORTS = range(20_000, 32_000, 100)
 PORT_OFFSETS = (0, 32, 80, 88)  # a base's own port; PostgreSQL, Airflow and Superset of an instance
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How large the simulated centres of comparisons with their truth are."""
+    parser.addoption(
+        "--calls-per-day", type=int, default=300, dest="calls_per_day",
+        help="simulated calls a day where marts are compared with the truth",
+    )  # fmt: skip
+
+
 def free_port_base() -> int:
     """A port base on whose ports nothing listens now."""
     for base in random.sample(TEST_PORTS, len(TEST_PORTS)):

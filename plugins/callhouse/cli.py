@@ -151,7 +151,9 @@ def doctor() -> None:
 @app.command()
 def land(
     source: Annotated[str, typer.Argument(help="Feed name, such as sample_hotline.")],
-    paths: Annotated[list[Path], typer.Argument(help="Files (plain or .gz) or folders.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Files (plain or .gz), folders or s3://bucket/prefix.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Land files as the DAGs do: every row is staged, quarantined or a duplicate."""

@@ -8,6 +8,7 @@ import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from callhouse.errors import CallhouseError
 
@@ -29,6 +30,9 @@ class Settings:
     postgres_external_port: int
     postgres_flavour: str
     is_demo: bool
+    s3_endpoint: str | None
+    s3_region: str | None
+    s3_access_key: str | None
     environment: Mapping[str, str]
 
     @property
@@ -94,17 +98,41 @@ class Settings:
     def _environment_bin(self, variable: str, name: str) -> Path:
         return Path(self.environment.get(variable) or REPOSITORY / ".venv" / name) / "bin"
 
+    @property
+    def object_storage(self) -> dict[str, Any]:
+        """Arguments of s3fs. Without an access key the machine's own identity is used."""
+        arguments: dict[str, Any] = {}
+        if self.s3_endpoint:
+            arguments["endpoint_url"] = self.s3_endpoint
+        if self.s3_region:
+            arguments["client_kwargs"] = {"region_name": self.s3_region}
+        if self.s3_access_key:
+            secret = self.given_secret("s3_secret_key")
+            if secret is None:
+                raise CallhouseError(
+                    "CALLHOUSE_S3_ACCESS_KEY is set, but no secret belongs to it: set "
+                    "CALLHOUSE_SECRET_S3_SECRET_KEY or CALLHOUSE_SECRET_S3_SECRET_KEY_FILE"
+                )
+            arguments |= {"key": self.s3_access_key, "secret": secret}
+        return arguments
+
+    def given_secret(self, name: str) -> str | None:
+        """Secret `name` as it was handed over; None where it was not."""
+        variable = f"CALLHOUSE_SECRET_{name.upper()}"
+        if value := self.environment.get(variable):
+            return value
+        if path := self.environment.get(f"{variable}_FILE"):
+            return Path(path).read_text(encoding="utf-8").strip()
+        return None
+
     def secret(self, name: str) -> str:
         """Secret `name`, generated on first use into `home/secrets`.
 
         `CALLHOUSE_SECRET_<NAME>` or a file named by `CALLHOUSE_SECRET_<NAME>_FILE` takes
         precedence, which is how containers and production hand secrets over.
         """
-        variable = f"CALLHOUSE_SECRET_{name.upper()}"
-        if value := self.environment.get(variable):
-            return value
-        if path := self.environment.get(f"{variable}_FILE"):
-            return Path(path).read_text(encoding="utf-8").strip()
+        if given := self.given_secret(name):
+            return given
         directory = self.home / "secrets"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = directory / name
@@ -156,6 +184,9 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         postgres_external_port=_port(env, "CALLHOUSE_POSTGRES_PORT", 5432),
         is_demo=(env.get("CALLHOUSE_DEMO") or "1") != "0",
         postgres_flavour=env.get("CALLHOUSE_POSTGRES") or "auto",
+        s3_endpoint=env.get("CALLHOUSE_S3_ENDPOINT") or None,
+        s3_region=env.get("CALLHOUSE_S3_REGION") or None,
+        s3_access_key=env.get("CALLHOUSE_S3_ACCESS_KEY") or None,
         environment=dict(env),
     )
 

@@ -116,7 +116,8 @@ def test_each_service_has_the_secrets_it_needs_and_makes_none(
 def test_no_secret_is_in_the_file(text: str) -> None:
     for line in text.splitlines():
         if "PASSWORD:" in line or "_KEY:" in line:
-            assert ":?}" in line, line
+            # Required, or of a service outside and empty where there is none.
+            assert line.endswith((":?}", ":-}")), line
 
 
 def test_every_variable_is_explained_in_the_example(text: str, variables: dict[str, str]) -> None:

@@ -35,7 +35,7 @@ def own_places(vendor: str) -> tuple[str, ...]:
 
 
 def test_vendors_are_found_by_their_folders() -> None:
-    assert registry.vendors() == ["asterisk", "delimited"]
+    assert registry.vendors() == ["amazon_connect", "asterisk", "delimited"]
     for vendor in registry.vendors():
         for place in own_places(vendor):
             assert (ROOT / place).exists(), place

@@ -20,10 +20,11 @@ import psycopg
 
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
-from callhouse.landing import heads, store
+from callhouse.landing import heads, links, store
 from callhouse.landing.callers import Callers
 from callhouse.settings import Settings
 from callhouse.sources import registry
+from callhouse.sources import storage as object_storage
 from callhouse.sources.contract import (
     Batch,
     Feed,
@@ -66,21 +67,46 @@ class UnitResult:
 
 
 def land(
-    settings: Settings, source: str, paths: Sequence[Path], progress: Progress | None = None
+    settings: Settings, source: str, paths: Sequence[Path | str], progress: Progress | None = None
 ) -> list[UnitResult]:
     """Land files of feed `source`, one after the other. A refused file does not stop the others.
 
-    A folder among `paths` stands for the files in it.
+    A folder among `paths` stands for the files in it, an address (`s3://bucket/prefix`) for the
+    objects below it.
     """
     feed = registry.feed(settings, source)
     with warehouse.connect(settings) as connection:
         registry.register(connection, feed)
-    files = [
-        file
-        for path in map(Path, paths)
-        for file in (sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path])
-    ]
-    return [_land_file(settings, feed, file, progress) for file in files]
+    storage = object_storage.Storage(settings)
+    results: list[UnitResult] = []
+    for path in paths:
+        if isinstance(path, str) and object_storage.is_address(path):
+            for found in storage.files(path):
+                results.append(_land_object(settings, feed, storage, found, progress))
+        else:
+            whole = Path(path)
+            folder = sorted(f for f in whole.iterdir() if f.is_file()) if whole.is_dir() else None
+            files = [whole] if folder is None else folder
+            results += [_land_file(settings, feed, file, progress) for file in files]
+    return results
+
+
+def _land_object(
+    settings: Settings, feed: Feed, storage: object_storage.Storage,
+    found: object_storage.RemoteFile, progress: Progress | None,
+) -> UnitResult:  # fmt: skip
+    """Land a copy of an object. That it was looked at is remembered for `land_location`."""
+    with storage.fetched(found) as path:
+        result = _land_file(settings, feed, path, progress)
+    if result.unit_id is not None:  # else not even the refusal could be recorded
+        with warehouse.connect(settings) as connection:
+            connection.execute(
+                "insert into ops.landed_objects (source, address, version, unit_id) "
+                "values (%s, %s, %s, %s) on conflict (source, address) do update "
+                "set version = excluded.version, unit_id = excluded.unit_id",
+                [feed.name, found.address, found.version, result.unit_id],
+            )
+    return result
 
 
 def _land_file(settings: Settings, feed: Feed, path: Path, progress: Progress | None) -> UnitResult:
@@ -175,6 +201,7 @@ class _Unit:
             )
         days, older_days, moved_days = set(tally.days), tally.older_days, set[datetime.date]()
         if self.record.heads:
+            links.relabel(self.connection, self.record, self.feed.name, self.unit_id, days)
             with warehouse.connect(self.settings, autocommit=True) as side:
                 gathering = heads.gather(
                     self.connection,
@@ -206,6 +233,9 @@ class _Unit:
             has_changed=settlement.duplicates > 0 or self.record.heads is not None,
         )
         store.save_members(self.connection, self.feed.name, tally.members)
+        store.save_roster(
+            self.connection, self.record, self.feed.name, settlement.days | moved_days | days
+        )
         store.mark_dirty(
             self.connection, self.record, self.feed.name, self.unit_id,
             self._shaped(settlement.days | moved_days),
@@ -418,7 +448,34 @@ def land_inbox(settings: Settings, feed: str, progress: Progress | None = None) 
         results.append(result)
         refused = settings.inbox / feed / REFUSED
         _move(path, refused if result.status == "refused" else settings.archive / feed)
-    return results
+    return results + land_location(settings, feed, progress)
+
+
+def land_location(
+    settings: Settings, feed: str, progress: Progress | None = None
+) -> list[UnitResult]:
+    """Land the objects at the feed's `location` that are new or have changed since they were read.
+
+    Nothing is moved or written there. What was refused is tried again when it changes, or by
+    `land` with its address.
+    """
+    found = registry.feed(settings, feed)
+    address = registry.location(found)
+    if address is None:
+        return []
+    storage = object_storage.Storage(settings)
+    with warehouse.connect(settings) as connection:
+        registry.register(connection, found)
+        known = set(
+            connection.execute(
+                "select address, version from ops.landed_objects where source = %s", [feed]
+            ).fetchall()
+        )
+    return [
+        _land_object(settings, found, storage, item, progress)
+        for item in storage.files(address)
+        if (item.address, item.version) not in known
+    ]
 
 
 def _move(path: Path, folder: Path) -> None:

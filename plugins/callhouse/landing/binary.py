@@ -48,6 +48,9 @@ def encode(
         nulls = values.null_count()
         if nulls == values.len():
             continue
+        item = fields.get(values.name)
+        if item is not None and item.kind == "json":
+            values = _json(values)
         if values.dtype == pl.String and not nulls and (values == values[0]).all():
             same[values.name] = values[0].encode()
         elif values.name == "data_issues":
@@ -55,7 +58,7 @@ def encode(
         elif values.dtype == pl.String:
             varying[values.name] = _texts(values)
         else:
-            packed = _packed(values, fields.get(values.name))
+            packed = _packed(values, item)
             if nulls:
                 empty = values.is_null().to_arrow()
                 whole = _array(packed)
@@ -88,6 +91,15 @@ def _packed(values: pl.Series, item: Field | None) -> np.ndarray:
     packed = np.empty(len(body), [("length", ">i4"), ("body", body.dtype)])
     packed["length"], packed["body"] = body.dtype.itemsize, body
     return packed
+
+
+def _json(values: pl.Series) -> pl.Series:
+    """jsonb on the wire is a version number (1) and the text."""
+    return (
+        values.to_frame()
+        .select((pl.lit("\x01") + pl.col(values.name)).alias(values.name))
+        .to_series()
+    )
 
 
 def _texts(values: pl.Series) -> list[pa.Array]:

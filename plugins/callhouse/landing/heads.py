@@ -42,6 +42,8 @@ def gather(
     names = {
         "table": store.identifier(record.table), "heads": store.identifier(record.heads),
         "name": sql.Identifier(record.heads.split(".")[1]),
+        # Records that report no durations begin when they say.
+        "began_at": sql.Identifier("began_at" if "began_at" in record.by_name else "event_at"),
     }  # fmt: skip
     values: dict[str, object] = {
         "source": feed.name, "unit": unit_id, "zone": feed.time_zone, "days": sorted(days),
@@ -53,12 +55,17 @@ def gather(
     # A unit's rows have no statistics yet: a nested loop would be chosen by mistake.
     connection.execute("set local enable_nestloop = off")
     run(
+        "create temporary table landed_events on commit drop as "
+        "select call_id, event_at, {began_at} as began_at from {table} where unit_id = %(unit)s "
+        "and business_day = any(%(days)s) and call_id is not null"
+    )
+    if record.links:
+        run("insert into landed_events select call_id, event_at, event_at from relabelled_rows")
+    run(
         "create temporary table landed_heads on commit drop as "
         "select distinct on (call_id) call_id, event_at as first_event_at, "
         "began_at as arrived_at, (began_at at time zone %(zone)s)::date as business_day, "
-        "null::date as old_day from {table} where unit_id = %(unit)s "
-        "and business_day = any(%(days)s) and call_id is not null "
-        "order by call_id, event_at, began_at"
+        "null::date as old_day from landed_events order by call_id, event_at, began_at"
     )
     run(
         "update landed_heads as l set old_day = h.business_day from {heads} as h "
@@ -86,6 +93,12 @@ def gather(
         "where t.unit_id = %(unit)s and t.business_day = any(%(days)s) "
         "and t.call_id = l.call_id and t.business_day <> l.business_day"
     )
+    if record.links:  # rows that changed their call stand on the day of the old one
+        run(
+            "insert into landed_heads select distinct h.call_id, h.first_event_at, h.arrived_at, "
+            "h.business_day, r.old_day from relabelled_rows as r inner join {heads} as h "
+            "on h.source = %(source)s and h.call_id = r.call_id"
+        )
     moved = _move_older(connection, record, feed.name, unit_id)
     values["days"] = sorted(days | known)
     there = "select distinct business_day from {table} where business_day = any(%(days)s) and "

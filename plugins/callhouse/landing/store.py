@@ -22,6 +22,7 @@ ONE_DAY = datetime.timedelta(days=1)
 PREVIEW_CHARACTERS = 200
 COPY_CHUNK = 1 << 20
 _THREE_FIELDS = struct.pack(">hi", 3, 16)  # and the length of the first, a uuid
+CONFLICT = "conflicting_version"
 
 
 def identifier(table: str) -> sql.Identifier:
@@ -196,7 +197,8 @@ def settle(
 
     `older_days`: days (near the unit's) on which the source had rows before. What neither a
     repeated row nor an older day calls for is not run, and only the named days are read. Records
-    without a key have no versions: what is not the same row is another one.
+    without a key have no versions: what is not the same row is another one. Records with a version
+    say themselves which row counts.
     """
     names: dict[str, sql.Composable] = {
         "table": identifier(record.table), "day": sql.Identifier(record.day),
@@ -224,7 +226,7 @@ def settle(
             "(partition by row_hash order by line_number) as copy_number from {table} "
             "where unit_id = %(unit)s and {day} = any(%(days)s)) as c where copy_number > 1)"
         ).rowcount
-    if has_same_keys:
+    if has_same_keys and not record.version:
         names["ranked"] = sql.SQL(
             "(select line_number, row_number() over (partition by {key} order by line_number) "
             "as version, max(line_number) over (partition by {key}) as last_line from {table} "
@@ -251,7 +253,12 @@ def settle(
             "and exists (select from {table} as o where o.source = %(source)s "
             "and o.unit_id <> %(unit)s and o.{day} = any(%(older)s) and o.row_hash = n.row_hash)"
         ).rowcount
-    if older_days and record.key:
+    if record.version and (has_same_keys or older_days):
+        superseded, other_days = _settle_versions(
+            connection, record, source, unit_id, days, days | older_days
+        )
+        changed |= other_days
+    elif older_days and record.key:
         old_days = run(
             "update {table} as o set superseded_by = %(unit)s from {table} as n "
             "where n.unit_id = %(unit)s and n.{day} = any(%(days)s) and o.source = %(source)s "
@@ -266,6 +273,76 @@ def settle(
         )
         changed = (changed - days) | {day for (day,) in left}
     return Settlement(duplicates, repeated, superseded, changed)
+
+
+def _settle_versions(
+    connection: psycopg.Connection, record: Record, source: str, unit_id: int,
+    days: set[datetime.date], near: set[datetime.date],
+) -> tuple[int, set[datetime.date]]:  # fmt: skip
+    """Of all rows with a key of the unit's, on the days `near`, the newest version counts.
+
+    (rows that count no more, days of other units' rows that changed). Equal versions with other
+    content: the larger hash counts and carries an issue, so that files may come in any order.
+    """
+    statement = sql.SQL(
+        "with touched as (select distinct {key} from {table} "
+        "where unit_id = %(unit)s and {day} = any(%(days)s)), ranked as ("
+        "select o.unit_id, o.line_number, o.{day}, row_number() over w as place, "
+        "first_value(o.unit_id) over w as newest_unit, "
+        "count(*) over (partition by {key}, o.{version}) as rivals "
+        "from {table} as o inner join touched using ({key}) "
+        "where o.source = %(source)s and o.{day} = any(%(near)s) "
+        "window w as (partition by {key} order by o.{version} desc, o.row_hash desc)), "
+        "judged as (select *, case when place > 1 then newest_unit end as superseded_by, "
+        "case when place = 1 and rivals > 1 then array[%(issue)s] else '{{}}' end as issues "
+        "from ranked) "
+        "update {table} as t set superseded_by = j.superseded_by, "
+        "data_issues = array_remove(t.data_issues, %(issue)s) || j.issues "
+        "from judged as j where t.unit_id = j.unit_id and t.line_number = j.line_number "
+        "and t.{day} = j.{day} and t.{day} = any(%(near)s) "
+        "and (t.superseded_by is distinct from j.superseded_by "
+        "or coalesce(t.data_issues @> array[%(issue)s], false) <> (j.issues <> '{{}}')) "
+        "returning t.{day}, t.unit_id <> %(unit)s, j.place > 1"
+    ).format(
+        table=identifier(record.table),
+        key=sql.SQL(", ").join(map(sql.Identifier, record.key)),
+        day=sql.Identifier(record.day),
+        version=sql.Identifier(record.version or ""),
+    )
+    values = {"source": source, "unit": unit_id, "days": sorted(days), "near": sorted(near),
+              "issue": CONFLICT}  # fmt: skip
+    rows = connection.execute(statement, values).fetchall()
+    return sum(is_old for _, _, is_old in rows), {day for day, is_other, _ in rows if is_other}
+
+
+def save_roster(
+    connection: psycopg.Connection, record: Record, source: str, days: set[datetime.date]
+) -> None:
+    """Say anew what the rows of `days` tell of agents: per day, what the latest one does."""
+    if record.roster is None or not days:
+        return
+    columns = sql.SQL("agent_name, team_id, team_name, agent_region_code")
+    names = {
+        "roster": identifier(record.roster), "table": identifier(record.table),
+        "day": sql.Identifier(record.day), "columns": columns,
+    }  # fmt: skip
+    values = {"source": source, "days": sorted(days)}
+    connection.execute(
+        sql.SQL(
+            "delete from {roster} where source = %(source)s and seen_on = any(%(days)s)"
+        ).format(**names),
+        values,
+    )
+    connection.execute(
+        sql.SQL(
+            "insert into {roster} (source, agent_id, seen_on, {columns}) "
+            "select distinct on (agent_id, {day}) source, agent_id, {day}, {columns} from {table} "
+            "where source = %(source)s and {day} = any(%(days)s) and superseded_by is null "
+            "and agent_id is not null "
+            "order by agent_id, {day}, event_at desc, row_hash desc"
+        ).format(**names),
+        values,
+    )
 
 
 def count_days(

@@ -15,7 +15,7 @@ from callhouse.errors import CallhouseError
 if TYPE_CHECKING:  # the DAG files read mappings, and polars takes long to import
     import polars as pl
 
-Kind = Literal["text", "code", "integer", "seconds", "instant", "day", "caller"]
+Kind = Literal["text", "code", "integer", "seconds", "instant", "day", "caller", "json"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class Record:
     # Table of call heads (source, call_id → arrival, business day): rows that are events of a call
     # belong to the day of its first event, wherever and whenever that one is landed.
     heads: str | None = None
+    # Field with the key of the row before it in a chain, and the table of these links: a row is of
+    # the call of the row before, unless its own `call_id` is its key.
+    follows: str | None = None
+    links: str | None = None
     # Days before and after its own that a row may shape, as a login that is still open at midnight
     # does: they are marked dirty too. Such a record has an `event_at`; the newest one of a source
     # ends what nothing else has ended.
@@ -53,6 +57,11 @@ class Record:
     # Of two different rows of one file with the same key the last counts. Not for rows of calls:
     # there the second may be another call, which could not be found again.
     last_counts: bool = False
+    # Field whose largest value, of all rows with one key, is in the row that counts: whatever the
+    # order of arrival. Where there is none, the newer file counts.
+    version: str | None = None
+    # Table of what the rows say of agents, a row per agent and day.
+    roster: str | None = None
 
     @property
     def by_name(self) -> dict[str, Field]:

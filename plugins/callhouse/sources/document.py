@@ -16,6 +16,9 @@ import yaml
 
 from callhouse.errors import CallhouseError
 
+# How files come is no vendor's business: the registry reads it, and every feed may say it.
+DELIVERY = ("location",)
+
 
 class _Loader(yaml.BaseLoader):
     """Text scalars only, and no key twice."""
@@ -115,7 +118,7 @@ class Node:
 
     def finish(self, *, allowed: tuple[str, ...] = ()) -> None:
         """Refuse every key that nothing asked for."""
-        known = [*self.used, *allowed]
+        known = [*self.used, *allowed, *(() if self.path else DELIVERY)]
         for key in self.value:
             if key not in known:
                 listed = ", ".join(sorted(set(known)))

@@ -17,7 +17,7 @@ import psycopg
 
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
-from callhouse.sources import document
+from callhouse.sources import document, storage
 from callhouse.sources.contract import Feed
 
 HERE = Path(__file__).parent
@@ -60,6 +60,15 @@ def feed(settings: Settings, name: str) -> Feed:
             f"a new one is a mapping in {settings.feeds_directory}"
         )
     return found
+
+
+def location(item: Feed) -> str | None:
+    """Where the feed's files lie, if not only in its drop folder: `location` in its YAML."""
+    node = document.read(item.file)
+    address = node.text("location", "")
+    if address and not storage.ADDRESS.fullmatch(address):
+        raise node.error("location", f"'{address}' is no address: write s3://bucket/prefix")
+    return address or None
 
 
 def _mappings(settings: Settings) -> dict[str, Feed | CallhouseError]:
@@ -106,7 +115,9 @@ def _joined(
 def _load(settings: Settings, file: Path) -> Feed:
     node = document.read(file)
     vendor = node.text("vendor", choices=tuple(vendors()))
-    return cast(Feed, _mapping(vendor).load(file, settings.time_zone))
+    loaded = cast(Feed, _mapping(vendor).load(file, settings.time_zone))
+    location(loaded)
+    return loaded
 
 
 def _mapping(vendor: str) -> ModuleType:

@@ -53,6 +53,15 @@ create table if not exists ops.units (
 create unique index if not exists units_once
 on ops.units (source, record, content_hash) where status = 'landed';
 
+-- Objects of object storage that were read, so that none is fetched again to find it known.
+create table if not exists ops.landed_objects (
+    source text not null references ops.sources,
+    address text not null,
+    version text not null,   -- as the storage names it; another one is another content
+    unit_id bigint not null references ops.units,
+    primary key (source, address)
+);
+
 create table if not exists ops.unit_days (
     unit_id bigint not null references ops.units,
     business_day date not null,

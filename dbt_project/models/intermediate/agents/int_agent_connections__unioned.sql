@@ -4,6 +4,8 @@ with unioned as (
     select * from {{ ref('stg_delimited__agent_connections') }}
     union all
     select * from {{ ref('stg_asterisk__agent_connections') }}
+    union all
+    select * from {{ ref('stg_amazon_connect__agent_connections') }}
 ),
 
 final as (

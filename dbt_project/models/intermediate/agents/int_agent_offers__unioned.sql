@@ -22,6 +22,8 @@ unioned as (
     select * from {{ ref('stg_asterisk__agent_offers') }}
     union all
     select * from {{ ref('stg_delimited__agent_offers') }}
+    union all
+    select * from {{ ref('stg_amazon_connect__agent_offers') }}
 ),
 
 final as (

@@ -2,6 +2,8 @@
 -- The first period reaches back to 1900: a call before the first roster keeps a known agent.
 with roster as (
     select * from {{ ref('stg_delimited__agents') }}
+    union all
+    select * from {{ ref('stg_amazon_connect__agents') }}
 ),
 
 members as (

@@ -21,6 +21,8 @@ unioned as (
     select * from {{ ref('stg_asterisk__call_events') }}
     union all
     select * from {{ ref('stg_delimited__call_events') }}
+    union all
+    select * from {{ ref('stg_amazon_connect__call_events') }}
 ),
 
 final as (

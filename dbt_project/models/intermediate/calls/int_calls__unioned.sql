@@ -4,6 +4,8 @@ with unioned as (
     select * from {{ ref('stg_delimited__calls') }}
     union all
     select * from {{ ref('stg_asterisk__calls') }}
+    union all
+    select * from {{ ref('stg_amazon_connect__calls') }}
 ),
 
 final as (

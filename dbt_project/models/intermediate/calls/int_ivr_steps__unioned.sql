@@ -22,6 +22,8 @@ unioned as (
     select * from {{ ref('stg_asterisk__ivr_steps') }}
     union all
     select * from {{ ref('stg_delimited__ivr_steps') }}
+    union all
+    select * from {{ ref('stg_amazon_connect__ivr_steps') }}
 ),
 
 final as (

@@ -21,6 +21,8 @@ unioned as (
     select * from typed
     union all
     select * from {{ ref('stg_delimited__survey_responses') }}
+    union all
+    select * from {{ ref('stg_amazon_connect__survey_responses') }}
 ),
 
 final as (

@@ -4,6 +4,8 @@ with unioned as (
     select * from {{ ref('stg_delimited__queue_visits') }}
     union all
     select * from {{ ref('stg_asterisk__queue_visits') }}
+    union all
+    select * from {{ ref('stg_amazon_connect__queue_visits') }}
 ),
 
 final as (

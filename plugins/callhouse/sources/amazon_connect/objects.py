@@ -1,0 +1,161 @@
+"""Files of JSON objects: one per line, or one after the other without a separator."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from callhouse.sources.contract import Inspection, RefusedError, Rejected
+from callhouse.sources.files import LineFile
+
+Json = dict[str, Any]
+
+# Streams limit a record to 10 MiB; a longer piece without a line end is cut between its objects.
+LONGEST_OBJECT = 16 << 20
+OBJECTS_AT_ONCE = 5_000
+SPACE = re.compile(r"[ \t\r\n,]*")
+# UTF-8 that is none survives as lone surrogates, so that quarantine gets the very bytes back.
+BYTES = ("utf-8", "surrogateescape")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object with its number in the file, and the line it stands in."""
+
+    number: int
+    line: int
+    content: Json
+    text: str
+
+    @property
+    def has_bad_text(self) -> bool:
+        """Whether texts may hold what PostgreSQL cannot store."""
+        return "\\u0000" in self.text or "\\ud" in self.text.lower() or not _is_clean(self.text)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Some objects of a file, and what stands there instead of objects."""
+
+    found: list[Found] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    blank_lines: int = 0
+    position: float = 0.0
+
+
+class ObjectFile(LineFile):
+    """One open file of JSON objects. Objects are numbered from 1, broken ones included."""
+
+    def inspect(self) -> Inspection:
+        """Hash the content; an empty file has nothing to land."""
+        digest = hashlib.sha256()
+        size = 0
+        for chunk in self._chunks():
+            digest.update(chunk)
+            size += len(chunk)
+        if not size:
+            raise RefusedError(f"{self.name} is empty: get the file again, or remove it")
+        return Inspection(digest.hexdigest(), size, self._stat())
+
+    def objects(self, size_bytes: int) -> Iterator[Objects]:
+        """Every object, some thousands at once."""
+        batch, number, done = Objects(), 0, 0
+        blank = 0
+        for line_number, line, is_cut in self._lines():
+            done += len(line) + 1
+            text = line.decode(*BYTES)
+            place = SPACE.match(text, 0).end()  # type: ignore[union-attr]  # matches nothing, too
+            blank += place == len(text)
+            while place < len(text):
+                number += 1
+                try:
+                    content, end = DECODER.raw_decode(text, place)
+                    fault = None if isinstance(content, dict) else "is no JSON object"
+                except (ValueError, RecursionError) as error:
+                    content, end = None, text.find("}{", place) + 1 or len(text)
+                    fault = f"is broken JSON ({' '.join(str(error).split())[:100]})"
+                if fault is None:
+                    batch.found.append(Found(number, line_number, content, text[place:end]))
+                else:
+                    is_end = is_cut and end == len(text)
+                    batch.rejected.append(
+                        self.reject(
+                            number,
+                            line_number,
+                            "cut_off" if is_end else "broken_json",
+                            "the file ends within this object" if is_end else fault,
+                            text[place:end],
+                        )
+                    )
+                place = SPACE.match(text, end).end()  # type: ignore[union-attr]
+                if len(batch.found) >= OBJECTS_AT_ONCE:
+                    yield Objects(batch.found, batch.rejected, blank, min(1.0, done / size_bytes))
+                    batch, blank = Objects(), 0
+        yield Objects(batch.found, batch.rejected, blank, 1.0)
+
+    def reject(self, number: int, line: int, code: str, reason: str, text: str) -> Rejected:
+        """An object for quarantine; the reason names the line."""
+        content = text.encode(*BYTES)
+        return Rejected(number, code, f"{self.name} line {line}: {reason}", None, content)
+
+    def _lines(self) -> Iterator[tuple[int, bytes, bool]]:
+        """(number, bytes, whether the file ends in it) of each line; a very long one in parts."""
+        number, rest = 1, b""
+        for chunk in self._chunks():
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                yield number, line, False
+                number += 1
+            if len(rest) > LONGEST_OBJECT:
+                end = _end_of_objects(rest)
+                if not end:
+                    raise RefusedError(
+                        f"{self.name} line {number} has {LONGEST_OBJECT >> 20} MiB that are no "
+                        "JSON object: check what the export wrote"
+                    )
+                yield number, rest[:end], False
+                rest = rest[end:]
+        if rest:
+            yield number, rest, True
+
+
+def _end_of_objects(content: bytes) -> int:
+    """Length of the whole objects that `content` begins with."""
+    text = content[: content.rfind(b"}") + 1].decode(*BYTES)
+    end = 0
+    try:
+        while end < len(text):
+            _, end = DECODER.raw_decode(text, SPACE.match(text, end).end())  # type: ignore[union-attr]
+    except (ValueError, RecursionError):
+        pass  # the last one goes on behind the cut
+    return len(text[:end].encode(*BYTES))
+
+
+def _is_clean(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def cleaned(value: Any) -> Any:
+    """`value` without NUL and lone surrogates in its texts."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {cleaned(key): cleaned(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [cleaned(item) for item in value]
+    return value
