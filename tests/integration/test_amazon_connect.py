@@ -336,6 +336,23 @@ def test_the_team_of_a_day_is_what_the_latest_record_says(
     ]
 
 
+def test_the_team_of_a_day_is_told_by_each_kind_of_record(
+    emptied: Settings, tmp_path: Path
+) -> None:
+    """Both streams are one source; landing one of them anew must not forget what the other told."""
+    land(emptied, EVENTS, write(tmp_path / "a", EVENT))
+    land(emptied, CONTACTS, write(tmp_path / "b", CONTACT))
+    told = asked(
+        emptied, "select source, record, agent_id from staging.amazon_connect_agents order by 2"
+    )
+    assert [row[:2] for row in told] == [(CONTACTS, "agent_events"), (CONTACTS, "contacts")]
+    again = EVENT | {"EventId": "another"}
+    land(emptied, EVENTS, write(tmp_path / "c", again))
+    assert told == asked(
+        emptied, "select source, record, agent_id from staging.amazon_connect_agents order by 2"
+    )
+
+
 # ------------------------------------------------------------------------------ what is kept
 def test_no_number_is_kept_in_clear(emptied: Settings, tmp_path: Path) -> None:
     noisy = CONTACT | {

@@ -326,19 +326,20 @@ def save_roster(
         "roster": identifier(record.roster), "table": identifier(record.table),
         "day": sql.Identifier(record.day), "columns": columns,
     }  # fmt: skip
-    values = {"source": source, "days": sorted(days)}
+    values = {"source": source, "record": record.name, "days": sorted(days)}
     connection.execute(
         sql.SQL(
-            "delete from {roster} where source = %(source)s and seen_on = any(%(days)s)"
+            "delete from {roster} where source = %(source)s and record = %(record)s "
+            "and seen_on = any(%(days)s)"
         ).format(**names),
         values,
     )
     connection.execute(
         sql.SQL(
-            "insert into {roster} (source, agent_id, seen_on, {columns}) "
-            "select distinct on (agent_id, {day}) source, agent_id, {day}, {columns} from {table} "
-            "where source = %(source)s and {day} = any(%(days)s) and superseded_by is null "
-            "and agent_id is not null "
+            "insert into {roster} (source, record, agent_id, seen_on, {columns}) "
+            "select distinct on (agent_id, {day}) source, %(record)s, agent_id, {day}, {columns} "
+            "from {table} where source = %(source)s and {day} = any(%(days)s) "
+            "and superseded_by is null and agent_id is not null "
             "order by agent_id, {day}, event_at desc, row_hash desc"
         ).format(**names),
         values,

@@ -1,6 +1,13 @@
 -- One row per agent of Amazon Connect and day from which name, team and region are as they are.
-with days as (
+with seen as (
     select * from {{ source('staging', 'amazon_connect_agents') }}
+),
+
+-- Agent events know an agent's team at every moment, contact records while in a call.
+days as (
+    select distinct on (source, agent_id, seen_on) *
+    from seen
+    order by source, agent_id, seen_on, record
 ),
 
 compared as (

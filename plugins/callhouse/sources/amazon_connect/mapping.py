@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+from callhouse.errors import CallhouseError
 from callhouse.sources import document
 from callhouse.sources.contract import Field, Reader, Record, RefusedError
 
@@ -104,8 +105,6 @@ AGENT_EVENTS = Record(
         Field("previous_initiation_method"),
         Field("previous_queue_id", member="queue"),
         Field("other_fields", "json"),
-        Field("data_issues"),
-        Field("business_day", "day", required=True),
         Field("event_at", "instant", required=True),
         Field("previous_started_at", "instant"),
     ),
@@ -177,14 +176,34 @@ class Feed:
         return (Contacts if self.record is CONTACTS else AgentEvents)(path, self)
 
 
+def join(feed: Feed, instance: Feed) -> Feed:
+    """The feed with what its instance says: one source has one zone and one set of teams."""
+    if instance.record is feed.record:
+        raise CallhouseError(
+            f"{feed.file.name}: instance: {instance.name} delivers {feed.record.name} itself: "
+            "leave 'instance' out, or name the feed of the other records"
+        )
+    return replace(
+        feed,
+        label=instance.label,
+        time_zone=instance.time_zone,
+        caller=instance.caller,
+        team_level=instance.team_level,
+        region_level=instance.region_level,
+        plausible_from=instance.plausible_from,
+        plausible_to=instance.plausible_to,
+    )
+
+
 def load(file: Path, default_zone: str | None = None) -> Feed:
     """Read and check a feed; without a time zone of its own it has the instance's."""
     node = document.read(file)
     plausible = node.block("plausible_days", {})
     hierarchy = node.block("hierarchy", {})
     attributes = node.block("attributes", {})
+    own_name = document.feed_name(node)
     feed = Feed(
-        name=document.feed_name(node),
+        name=node.text("instance", own_name),
         vendor=node.text("vendor", "amazon_connect", ("amazon_connect",)),
         label=node.text("label", "Amazon Connect"),
         time_zone=document.time_zone(node, default_zone),

@@ -122,16 +122,17 @@ create table if not exists staging.amazon_connect_agent_events (
     previous_started_at timestamptz    -- since when the state before the event lasted
 ) partition by range (business_day);
 
--- What the records tell of an agent, a row per day: of several on a day the latest.
+-- What each kind of record tells of an agent, a row per day: of several on a day the latest.
 create table if not exists staging.amazon_connect_agents (
     source text not null,
+    record text not null,
     agent_id text not null,
     agent_name text,
     team_id text,
     team_name text,
     agent_region_code text,
     seen_on date not null,
-    primary key (source, agent_id, seen_on)
+    primary key (source, record, agent_id, seen_on)
 );
 
 reset role;
