@@ -27,7 +27,7 @@ KINDS = ("contacts", "agent_events")
 OWN = {
     "contacts": 'hotlines: {"+864000000001": service, "+864000000002": premium}\n'
     "hierarchy: {region: 1, team: 2}\n",
-    "agent_events": "hierarchy: {region: 1, team: 2}\n",
+    "agent_events": "",
 }
 SHIPPED = Path(landing.__file__).parents[1] / "sources" / "amazon_connect" / "feeds"
 # Never enqueued, so that the records have no queue: see docs/operators/amazon-connect.md.
@@ -73,7 +73,7 @@ def landed(
             shipped = (SHIPPED / f"amazon_connect_{kind}.yaml").read_text(encoding="utf-8")
             name = f"{world}_{kind}"
             (settings.feeds_directory / f"{name}.yaml").write_text(
-                shipped.replace(f"feed: amazon_connect_{kind}", f"feed: {name}") + OWN[kind]
+                shipped.replace(": amazon_connect_", f": {world}_") + OWN[kind]
             )
             results += landing.land(settings, name, sorted((folder / "connect").glob(f"{kind}_*")))
         found[world] = Landed(folder, results)
@@ -323,7 +323,7 @@ def test_agent_states(marts: psycopg.Connection, world: str, states: list[Interv
         "select agent_id, state, coalesce(reason, ''), coalesce(call_id, ''),"
         " started_at at time zone 'Asia/Shanghai', ended_at at time zone 'Asia/Shanghai'"
         " from candidate.int_agent_states__unioned where source = %s",
-        [f"{world}_agent_events"],
+        [f"{world}_contacts"],
     ).fetchall()
     same(sorted(states), sorted(rows))
     assert {row[1] for row in rows} == set(STATES)
@@ -336,7 +336,7 @@ def test_states_fill_the_time_logged_in(marts: psycopg.Connection, world: str, t
             marts,
             "select business_day, agent_id, extract(epoch from sum(ended_at - started_at))"
             " from candidate.int_agent_states__unioned where source = %(source)s group by 1, 2",
-            f"{world}_agent_events",
+            f"{world}_contacts",
         ),
     )
     overlaps = warehouse.one(
