@@ -42,8 +42,9 @@ class Record:
     # Table of call heads (source, call_id → arrival, business day): rows that are events of a call
     # belong to the day of its first event, wherever and whenever that one is landed.
     heads: str | None = None
-    # Table of the calls that reference rows describe: they change its days from their own day on.
-    described: str | None = None
+    # Reference rows that describe what calls and states name: they change every day of the source
+    # from their own on.
+    is_reference: bool = False
     # Of two different rows of one file with the same key the last counts. Not for rows of calls:
     # there the second may be another call, which could not be found again.
     last_counts: bool = False
