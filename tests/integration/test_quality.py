@@ -257,6 +257,18 @@ DAMAGE = [
         id="staged state vanished",
     ),
     pytest.param(
+        "update staging.delimited_surveys set arrived_at = arrived_at + interval '1 day' "
+        "where business_day = '2026-03-02'",
+        "staging_delimited.details_are_in_the_day_of_their_call",
+        id="survey on another day",
+    ),
+    pytest.param(
+        "update staging.delimited_agent_states set started_at = started_at + interval '1 day', "
+        "ended_at = ended_at + interval '1 day' where call_id = '2026-03-02-10'",
+        "staging_delimited.states_touch_their_day",
+        id="state on another day",
+    ),
+    pytest.param(
         "update candidate.fct_agent_states set ended_at = ended_at + interval '10 minutes' "
         "where business_day = '2026-03-02' and agent_id = 'agent_1'",
         "marts_agent_states.states_of_an_agent_never_overlap",

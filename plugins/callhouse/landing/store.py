@@ -423,7 +423,7 @@ def mark_dirty(
     Reference rows change every day from their validity on that has rows of the source.
     """
     days = changed
-    if record.described and changed:
+    if record.is_reference and changed:
         rows = connection.execute(
             "select distinct d.business_day from ops.unit_days as d "
             "inner join ops.units as u on d.unit_id = u.unit_id "

@@ -52,8 +52,9 @@ class Record:
     reach_days: int = 0
     # Every table whose calls have these heads (none: only `table`): their events move together.
     heads_of: tuple[str, ...] = ()
-    # Table of the calls that reference rows describe: they change its days from their own day on.
-    described: str | None = None
+    # Reference rows that describe what calls and states name: they change every day of the source
+    # from their own on.
+    is_reference: bool = False
     # Of two different rows of one file with the same key the last counts. Not for rows of calls:
     # there the second may be another call, which could not be found again.
     last_counts: bool = False

@@ -44,6 +44,7 @@ LIMITS = (
     ("talk aside", "hold of the first agent; the second agent counts from the hand-over"),
     ("call-back", "CALLBACK contact that points to the one with the wish: a call of its own"),
     ("channel", "Attributes.self_service (menu, bot), contained, voicemail (left, none)"),
+    ("surveys", "Attributes.Survey… of the last contact, whose queue and agent they are about"),
     ("business type, hotline", "Attributes.business_type, SystemEndpoint"),
     ("agent states", "ring, dial and consult are all CONNECTING; the rest exactly"),
 )

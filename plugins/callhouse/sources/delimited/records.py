@@ -74,7 +74,7 @@ AGENTS = Record(
         Field("region_code", member="region"),
         Field("valid_from", "day", required=True),
     ),
-    described=LEGS.table,
+    is_reference=True,
 )
 QUEUES = Record(
     "queues",
@@ -88,7 +88,7 @@ QUEUES = Record(
         Field("business_type", member="business_type"),
         Field("valid_from", "day", required=True),
     ),
-    described=LEGS.table,
+    is_reference=True,
 )
 AGENT_STATES = Record(
     "agent_states",
