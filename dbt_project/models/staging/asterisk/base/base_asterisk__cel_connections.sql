@@ -6,19 +6,27 @@ with events as (
 bounds as (
     select
         *,
-        lead(event_at) over (
+        min(event_at) filter (where event in ('BRIDGE_EXIT', 'HANGUP', 'CHAN_END')) over (
             partition by source, business_day, call_id, unique_id
             order by position
+            rows between 1 following and unbounded following
         ) as left_at
     from events
     where
         is_customers
         and agent_id is not null
-        and event in ('BRIDGE_ENTER', 'BRIDGE_EXIT', 'HANGUP', 'CHAN_END')
+        and event in (
+            'BRIDGE_ENTER',
+            'BRIDGE_EXIT',
+            'BLINDTRANSFER',
+            'ATTENDEDTRANSFER',
+            'HANGUP',
+            'CHAN_END'
+        )
 ),
 
 -- Who leaves a bridge and comes back (a colleague is asked in between) is one connection.
-bridged as (
+connections as (
     select
         source,
         business_day,
@@ -26,57 +34,30 @@ bridged as (
         unique_id,
         min(agent_id) as agent_id,
         case
-            when bool_and(left_at is not null)
-                then trim_scale(round(sum(extract(epoch from left_at - event_at)), 3))
-        end as talk_seconds,
-        min(event_at) as connected_at,
-        case when bool_and(left_at is not null) then max(left_at) end as ended_at
+            when bool_or(event = 'ATTENDEDTRANSFER') then 'attended'
+            when bool_or(event = 'BLINDTRANSFER') then 'blind'
+        end as transfer_type,
+        bool_and(left_at is not null) filter (where event = 'BRIDGE_ENTER') as has_ended,
+        sum(extract(epoch from left_at - event_at)) filter (where event = 'BRIDGE_ENTER')
+            as talk_seconds,
+        min(event_at) filter (where event = 'BRIDGE_ENTER') as connected_at,
+        max(left_at) filter (where event = 'BRIDGE_ENTER') as ended_at
     from bounds
-    where event = 'BRIDGE_ENTER'
     group by source, business_day, call_id, unique_id
-),
-
--- Stacked, not joined: filters on days then reach the partitions.
-parts as (
-    select
-        source,
-        call_id,
-        unique_id,
-        agent_id,
-        null as transfer_type,
-        talk_seconds,
-        business_day,
-        connected_at,
-        ended_at
-    from bridged
-    union all
-    select
-        source,
-        call_id,
-        unique_id,
-        null as agent_id,
-        case event when 'BLINDTRANSFER' then 'blind' else 'attended' end as transfer_type,
-        null as talk_seconds,
-        business_day,
-        null as connected_at,
-        null as ended_at
-    from events
-    where is_customers and event in ('BLINDTRANSFER', 'ATTENDEDTRANSFER')
 ),
 
 final as (
     select
         source,
         call_id,
-        max(agent_id) as agent_id,
-        max(transfer_type) as transfer_type,
-        max(talk_seconds) as talk_seconds,
+        agent_id,
+        transfer_type,
+        case when has_ended then trim_scale(round(talk_seconds, 3)) end as talk_seconds,
         business_day,
-        max(connected_at) as connected_at,
-        max(ended_at) as ended_at
-    from parts
-    group by source, business_day, call_id, unique_id
-    having max(connected_at) is not null
+        connected_at,
+        case when has_ended then ended_at end as ended_at
+    from connections
+    where connected_at is not null
 )
 
 select * from final
