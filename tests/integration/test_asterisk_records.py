@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from callhouse import landing, simulate, transform, warehouse
+from callhouse import landing, quality, simulate, transform, warehouse
 from callhouse.runner import postgres
 from callhouse.settings import Settings
 from callhouse.simulate import channels
@@ -417,6 +417,53 @@ def test_the_marts_are_audited_and_published(exchange: Settings, dirty_sample: P
     assert calls == len(truth)
     assert channel["human"] == sum(row["channel"] == "human" for row in truth.values())
     assert channel["callback"] == sum(row["channel"] == "callback" for row in truth.values())
+
+
+DAMAGE = {
+    "no_number_in_clear_in_records": (
+        24, ("update staging.asterisk_cdr_records set user_field = 'call 13812345678' "
+        "where business_day = '2026-10-24' and sequence = (select min(sequence) "
+        "from staging.asterisk_cdr_records where business_day = '2026-10-24')"),
+    ),
+    "ledger_and_staged_records_agree": (
+        25, ("delete from staging.asterisk_cel_events where business_day = '2026-10-25' "
+        "and event = 'LINKEDID_END' and call_id = (select min(call_id) "
+        "from staging.asterisk_cel_events where business_day = '2026-10-25' "
+        "and event = 'LINKEDID_END')"),
+    ),
+    "every_staged_call_is_a_fact_and_no_other": (
+        26, ("delete from marts.fct_calls where call_key = (select min(call_key) "
+        "from marts.fct_calls where business_day = '2026-10-26' and outcome = 'contained')"),
+    ),
+    "ledger_of_each_file_of_records_balances": (
+        28, ("update ops.units set read_rows = read_rows + 1, staged_rows = staged_rows + 1 "
+        "where record = 'cdr' and last_day = '2026-10-28'"),
+    ),
+    "records_stand_on_the_day_of_their_call": (
+        27, ("update staging.asterisk_cdr_records set business_day = '2026-10-27' "
+        "where business_day = '2026-10-28' and sequence = (select max(sequence) "
+        "from staging.asterisk_cdr_records where business_day = '2026-10-28')"),
+    ),
+}  # fmt: skip
+
+
+def found_by_the_audit(settings: Settings) -> dict[str, tuple[datetime.date, ...]]:
+    results = quality.audit_published(settings).results
+    return {r.expectation: r.failing_days for r in results if r.suite == "staging_asterisk"}
+
+
+def test_the_audit_sees_what_was_damaged(exchange: Settings, dirty_sample: Path) -> None:
+    """After the build above: each damage is seen on its day."""
+    assert asked(exchange, "select count(*) > 1000 from marts.fct_calls") == [(True,)]
+    before = found_by_the_audit(exchange)
+    with warehouse.connect(exchange) as connection:
+        connection.execute("set role callhouse_owner")
+        for _, statement in DAMAGE.values():
+            assert connection.execute(statement.encode()).rowcount > 0
+    after = found_by_the_audit(exchange)
+    for name, (day, _) in DAMAGE.items():
+        assert before[name] == (), name
+        assert datetime.date(2026, 10, day) in after[name], name
 
 
 def _published(connection: psycopg.Connection) -> tuple[int, Counter[str]]:
