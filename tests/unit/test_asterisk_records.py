@@ -292,6 +292,21 @@ def test_what_is_no_event(tmp_path: Path, change: dict[str, object], code: str) 
     assert len(rows) == 1
 
 
+def test_the_sample_mapping_with_its_literal(tmp_path: Path) -> None:
+    line = CEL_LINE.format(**EVENT).replace('"CHAN_START",', '"CHAN_START","My Literal",')
+    rows, rejected = of(feed(tmp_path, "cel"), tmp_path, line)
+    assert rejected == []
+    assert [(row["event"], row["call_id"]) for row in rows] == [("CHAN_START", "1748908800.10")]
+
+
+def test_the_dialplan_s_own_event_has_its_name_in_two_columns(tmp_path: Path) -> None:
+    """As cel_custom writes it where cel.conf does not say show_user_defined."""
+    line = CEL_LINE.format(**{**EVENT, "event": "SURVEY"})
+    named = line.removesuffix('"",""') + '"SURVEY",""'
+    rows, _ = of(feed(tmp_path, "cel"), tmp_path, named, line)
+    assert [row["data_issues"] for row in rows] == [None, "unknown_event:SURVEY"]
+
+
 def test_an_event_s_time_as_cel_conf_formats_it(tmp_path: Path) -> None:
     line = CEL_LINE.format(**{**EVENT, "time": "2025-06-03 08:00:00.250"})
     rows, _ = of(feed(tmp_path, "cel"), tmp_path, line)

@@ -205,10 +205,10 @@ class _Unit:
             with warehouse.connect(self.settings, autocommit=True) as side:
                 gathering = heads.gather(
                     self.connection,
-                    [
-                        store.Partitions(side, table)
+                    {
+                        table: store.Partitions(side, table)
                         for table in self.record.heads_of or (self.record.table,)
-                    ],
+                    },
                     self.record,
                     self.feed,
                     self.unit_id,

@@ -7,7 +7,7 @@ days of their calls, and takes a call's older events along where an earlier one 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -28,14 +28,14 @@ class Gathering:
 
 
 def gather(
-    connection: psycopg.Connection, partitions: Sequence[store.Partitions], record: Record,
+    connection: psycopg.Connection, partitions: Mapping[str, store.Partitions], record: Record,
     feed: Feed, unit_id: int, days: set[datetime.date],
 ) -> Gathering:  # fmt: skip
     """Move events to the day of their call's arrival.
 
     A call arrives when its first event says that it began: its record before may be lost. The
     smallest (event_at, began_at) wins, whatever order units come in and whatever record it is of:
-    records with the same heads are told apart by their tables, and `partitions` are those of all.
+    `partitions` are those of all tables with these heads, by table.
     """
     if record.heads is None:
         raise ValueError(f"{record.name} have no call heads")
@@ -86,8 +86,7 @@ def gather(
         "is distinct from (excluded.first_event_at, excluded.arrived_at)"
     )
     known = {day for (day,) in run("select distinct business_day from landed_heads")}
-    for each in partitions:
-        each.ensure(known)
+    partitions[record.table].ensure(known)
     run(
         "update {table} as t set business_day = l.business_day from landed_heads as l "
         "where t.unit_id = %(unit)s and t.business_day = any(%(days)s) "
@@ -99,7 +98,7 @@ def gather(
             "h.business_day, r.old_day from relabelled_rows as r inner join {heads} as h "
             "on h.source = %(source)s and h.call_id = r.call_id"
         )
-    moved = _move_older(connection, record, feed.name, unit_id)
+    moved = _move_older(connection, partitions, feed.name, unit_id)
     values["days"] = sorted(days | known)
     there = "select distinct business_day from {table} where business_day = any(%(days)s) and "
     return Gathering(
@@ -112,14 +111,17 @@ def gather(
 
 
 def _move_older(
-    connection: psycopg.Connection, record: Record, source: str, unit_id: int
+    connection: psycopg.Connection,
+    partitions: Mapping[str, store.Partitions],
+    source: str,
+    unit_id: int,
 ) -> set[datetime.date]:
     """Take the staged events of calls that begin earlier than known along, with their ledger."""
     changes = connection.execute(
         "select distinct old_day, business_day from landed_heads where old_day <> business_day"
     ).fetchall()
-    tables = record.heads_of or (record.table,)
-    for table, (old_day, new_day) in product(tables, changes):
+    for table, (old_day, new_day) in product(partitions, changes):
+        partitions[table].ensure([new_day])
         statement = sql.SQL(
             "with moved as (update {} as t set business_day = %(new)s from landed_heads as l "
             "where t.business_day = %(old)s and t.source = %(source)s and t.unit_id <> %(unit)s "

@@ -53,9 +53,10 @@ class ChannelEvents(ChannelFile):
         who = Parties(self.feed.numbering)
         channel, kind = pl.col("channame"), pl.col("eventtype")
         # The dialplan's own events: named by the user, or in a column of their own.
-        is_own = (pl.col("eventenum") == "USER_DEFINED").fill_null(False)
+        is_own = pl.col("userdeftype").is_not_null() | pl.any_horizontal(
+            (pl.col("eventenum", "eventtype") == "USER_DEFINED").fill_null(False)
+        )
         own_name = pl.coalesce("userdeftype", "eventtype")
-        is_own = is_own | (kind == "USER_DEFINED").fill_null(False)
         name = pl.when(is_own & own_name.str.contains(EVENT_NAME)).then(own_name).otherwise(kind)
         at = moment("eventtime", self.feed.clock or self.feed.time_zone)
         created = created_at()

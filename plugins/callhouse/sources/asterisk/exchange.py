@@ -111,8 +111,13 @@ CDR_LAYOUTS = (
     (*CDR_COLUMNS, "uniqueid", *CDR_NEW),
     (*CDR_COLUMNS, "uniqueid", "userfield", *CDR_NEW),
 )
-# The sample mapping of cel_custom.
+# The sample mapping of cel_custom, with and without the literal that newer samples show.
 CEL_LAYOUTS = (
+    (
+        "eventtype", "-", "eventtime", "cidname", "cidnum", "cidani", "cidrdnis", "ciddnid",
+        "exten", "context", "channame", "appname", "appdata", "amaflags", "accountcode", "uniqueid",
+        "linkedid", "peer", "userfield", "userdeftype", "extra",
+    ),
     (
         "eventtype", "eventtime", "cidname", "cidnum", "cidani", "cidrdnis", "ciddnid", "exten",
         "context", "channame", "appname", "appdata", "amaflags", "accountcode", "uniqueid",

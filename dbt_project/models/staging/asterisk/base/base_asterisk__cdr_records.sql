@@ -32,6 +32,31 @@ customers as (
     where call_direction in ('inbound', 'callback') or has_queue
 ),
 
+-- One record per phone that rang; the one that answered, or a bridge with an agent. In a conference
+-- each pair has one: those of the others are no conversation of the caller.
+answered as (
+    select
+        *,
+        is_caller
+        and agent_id is not null
+        and peer_channel is not null
+        and coalesce(disposition = 'ANSWERED', false)
+        and answered_at is not null as has_answer,
+        coalesce(starts_with(peer_channel, 'Local/'), false) as is_local
+    from customers
+),
+
+-- A Local channel stands between the caller and an agent's device until both are joined: where the
+-- device is seen too, it is no connection of its own.
+told_apart as (
+    select
+        *,
+        bool_or(has_answer and not is_local) over (
+            partition by source, business_day, call_id
+        ) as has_device
+    from answered
+),
+
 final as (
     select
         source,
@@ -54,19 +79,13 @@ final as (
         billed_seconds,
         call_direction = 'callback' as is_callback,
         is_caller,
-        -- One record per phone that rang; the one that answered, or a bridge with an agent. In a
-        -- conference each pair has one: those of the others are no conversation of the caller.
-        is_caller
-        and agent_id is not null
-        and peer_channel is not null
-        and disposition = 'ANSWERED'
-        and answered_at is not null as is_connected,
+        has_answer and (not is_local or not has_device) as is_connected,
         data_issues,
         business_day,
         event_at,
         answered_at,
         ended_at
-    from customers
+    from told_apart
 )
 
 select * from final

@@ -33,6 +33,7 @@ connections as (
         call_id,
         unique_id,
         min(agent_id) as agent_id,
+        coalesce(bool_or(starts_with(channel, 'Local/')), false) as is_local,
         case
             when bool_or(event = 'ATTENDEDTRANSFER') then 'attended'
             when bool_or(event = 'BLINDTRANSFER') then 'blind'
@@ -46,6 +47,16 @@ connections as (
     group by source, business_day, call_id, unique_id
 ),
 
+-- A Local channel stands between the caller and an agent's device until both are joined: where the
+-- device is seen too, it is no connection of its own.
+told_apart as (
+    select
+        *,
+        bool_or(not is_local) over (partition by source, business_day, call_id) as has_device
+    from connections
+    where connected_at is not null
+),
+
 final as (
     select
         source,
@@ -56,8 +67,8 @@ final as (
         business_day,
         connected_at,
         case when has_ended then ended_at end as ended_at
-    from connections
-    where connected_at is not null
+    from told_apart
+    where not is_local or not has_device
 )
 
 select * from final
