@@ -280,7 +280,8 @@ def test_events_as_cel_custom_writes_them(tmp_path: Path) -> None:
         ({"unique": "13800138000"}, "unreadable_id"),
         ({"channel": "", "unique": ""}, "no_channel"),
         ({"time": "99999999999"}, "implausible_day"),
-        ({"event": 'A","B'}, "column_count"),
+        ({"channel": 'A","B'}, "unreadable_time"),  # as the sample with its literal
+        ({"channel": 'A","B","C'}, "column_count"),
     ],
 )
 def test_what_is_no_event(tmp_path: Path, change: dict[str, object], code: str) -> None:
