@@ -444,6 +444,14 @@ DAMAGE = {
         "where business_day = '2026-10-28' and sequence = (select max(sequence) "
         "from staging.asterisk_cdr_records where business_day = '2026-10-28')"),
     ),
+    "some_channels_come_from_outside": (
+        27,
+        (
+            "with records as (update staging.asterisk_cdr_records set direction = 'internal' "
+            "where business_day = '2026-10-27') update staging.asterisk_cel_events "
+            "set direction = 'internal' where business_day = '2026-10-27'"
+        ),
+    ),
 }  # fmt: skip
 
 
