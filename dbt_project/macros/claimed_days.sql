@@ -1,5 +1,8 @@
-{#- Literals and not a subquery: the planner prunes partitions by literals only. -#}
-{% macro claimed_days() %}
+{#-
+    Literals and not a subquery: the planner prunes partitions by literals only.
+    `around` adds as many days before and after each claimed one.
+-#}
+{% macro claimed_days(around=0) %}
     {%- if target.name == 'published' -%}
         {#- Published relations are only read; a day is then always one of "its own days". -#}
         business_day
@@ -8,7 +11,10 @@
         {#- Other commands (compile, docs, lint) need no server: they see no day. -#}
         {%- if execute and flags.WHICH in ['build', 'run', 'retry', 'show'] -%}
             {%- set query -%}
-                select distinct business_day from ops.claimed_days order by business_day
+                select distinct claimed.business_day + n
+                from ops.claimed_days as claimed
+                cross join generate_series(-{{ around }}, {{ around }}) as n
+                order by 1
             {%- endset -%}
             {%- set days = run_query(query).columns[0].values() -%}
         {%- endif -%}

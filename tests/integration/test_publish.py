@@ -210,6 +210,69 @@ def test_days_of_a_failed_build_come_in_halves_and_the_culprit_is_held(
     assert held == [(culprit, "assert_something: 1 row")]
 
 
+def test_a_failed_follow_up_is_held_and_the_facts_of_its_day_are_not(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    days = [date(2026, 10, n) for n in range(1, 4)]
+    transform.mark(settings, days, "test")
+    fill(things, *[(day, "x", "CN-GD", 1) for day in days])
+    transform.publish(settings, audited(things, settings))
+    assert transform.mark_followups(settings, None, "test") == 3
+    # Facts go first, and a mark in one lane is none in the other.
+    transform.mark(settings, [NEXT_DAY], "test")
+    fill(things, (NEXT_DAY, "y", "CN-GD", 1))
+    assert transform.publish(settings, audited(things, settings)).lane == "facts"
+    sizes = []
+    while (build_id := transform.claim(settings)) is not None:
+        claimed = [r[0] for r in things.execute("select business_day from ops.claimed_days")]
+        things.commit()
+        sizes.append(len(claimed))
+        if days[0] in claimed:
+            transform._split(things, build_id, "key: 1 row")
+        else:
+            things.execute("select ops.seal(%s)", [build_id])
+            things.execute("update ops.builds set status = 'audited' where build_id = %s",
+                           [build_id])  # fmt: skip
+            things.commit()
+            assert transform.publish(settings, build_id).lane == "followups"
+    assert sizes == [3, 2, 1, 1, 1] or sum(sizes) <= 9
+    status = {
+        row[0]: row[1:]
+        for row in things.execute(
+            "select business_day, status, followup_status from bi.data_status"
+        ).fetchall()
+    }
+    assert status == {
+        days[0]: ("complete", "held"),
+        days[1]: ("complete", "complete"),
+        days[2]: ("complete", "complete"),
+        NEXT_DAY: ("complete", None),
+    }
+    assert len(published(things)) == 4, "follow-ups must leave facts alone"
+
+
+def test_follow_ups_wait_for_facts_but_not_for_ever(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    fill(things, (DAY, "a", "CN-GD", 1))
+    transform.mark(settings, [DAY], "test")
+    transform.publish(settings, audited(things, settings))
+    transform.mark_followups(settings, [DAY], "test")
+    transform.mark(settings, [DAY], "test")
+
+    def claimed_lane() -> str:
+        build_id = transform.claim(settings)
+        row = things.execute("select lane from ops.builds where build_id = %s", [build_id])
+        return str((row.fetchone() or ("",))[0])
+
+    assert claimed_lane() == "facts"
+    things.execute(
+        "update ops.dirty_marks set marked_at = now() - interval '2 hours' where lane = 'followups'"
+    )
+    things.commit()
+    assert claimed_lane() == "followups"
+
+
 def test_each_person_reads_their_region_only(
     things: psycopg.Connection, settings: Settings, cluster: postgres.Cluster
 ) -> None:
