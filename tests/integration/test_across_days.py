@@ -28,9 +28,10 @@ DAYS = (
     date(2025, 11, 2), date(2025, 12, 30), date(2025, 12, 31), date(2026, 1, 1),
     date(2026, 1, 8), date(2026, 1, 9),
 )  # fmt: skip
-# Of one feed all days come at once; of the other the newest first, then the gaps are filled.
+# Of one feed all days come at once; of the other some first, then the newest, which closes windows
+# beyond a gap, and at last what is between.
 AT_ONCE, IN_PIECES = "at_once", "in_pieces"
-PIECES = ((9, 0), (4, 7, 2), (1, 3, 5, 6, 8))
+PIECES = ((4, 0), (9, 7, 2), (1, 3, 5, 6, 8))
 CALLS_PER_DAY = 60
 BERLIN = ZoneInfo("Europe/Berlin")
 HOURS = {"1h": 1, "24h": 24, "48h": 48, "72h": 72, "7d": 168}
@@ -303,6 +304,31 @@ def test_another_full_build_of_follow_ups_changes_no_row(followed: Settings) -> 
     assert outcome.builds == ()
     assert outcome.followed_up_days == len(DAYS)
     assert [(b.inserted_rows, b.deleted_rows) for b in outcome.followups] == [(0, 0)]
+
+
+def test_any_metric_of_calls_can_be_asked_by_product_line(
+    published: psycopg.Connection, settings: Settings
+) -> None:
+    """Each call once: cards, lending for loans, unknown where the business type is."""
+    lines = {"cards": "cards", "loans": "lending", "": "unknown"}
+    expected: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for call in CALLS:
+        if call.outcome != "phantom":
+            expected[lines[call.business_type]][0] += 1
+        if call.is_contact:
+            expected[lines[call.business_type]][1] += 1
+    _, rows = query.ask(
+        settings,
+        semantic.load(settings),
+        query.Question(("calls", "contacts"), ("product_line",), where=(("source", AT_ONCE),)),
+    )
+    assert {row[0]: row[1:] for row in rows} == expected
+    for relation in ("fct_calls", "agg_calls_daily"):
+        sums = published.execute(
+            f"select product_line, sum(calls) from marts.{relation} where source = %s group by 1",
+            [AT_ONCE],
+        ).fetchall()
+        assert dict(sums) == {line: counts[0] for line, counts in expected.items()}
 
 
 GRAINS = {"week": "week", "month": "month", "quarter": "quarter", "year": "year"}

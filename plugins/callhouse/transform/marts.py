@@ -77,14 +77,20 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
     changes: list[str] = []
     with connection.transaction():
         connection.execute("set local role callhouse_owner")
-        known: dict[str, str] = dict(
-            connection.execute("select relation, contract from ops.marts").fetchall()
-        )
+        known: dict[str, tuple[str, list[str]]] = {
+            relation: (contract, key)
+            for relation, contract, key in connection.execute(
+                "select relation, contract, primary_key from ops.marts"
+            )
+        }
         for mart in marts:
-            if known.get(mart.name) == mart.contract:
+            contract, key = known.get(mart.name, (None, []))
+            if contract == mart.contract:
                 continue
             if mart.name in known:
                 changes += _add_columns(connection, mart)
+                if tuple(key) != mart.primary_key:
+                    changes += _change_key(connection, mart)
             else:
                 _create(connection, mart)
                 changes.append(f"created marts.{mart.name}")
@@ -97,7 +103,8 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
             connection.execute(
                 "insert into ops.marts (relation, columns, primary_key, is_by_day, lane, contract) "
                 "values (%s, %s, %s, %s, %s, %s) on conflict (relation) do update set "
-                "columns = excluded.columns, lane = excluded.lane, contract = excluded.contract",
+                "columns = excluded.columns, primary_key = excluded.primary_key, "
+                "lane = excluded.lane, contract = excluded.contract",
                 [mart.name, [c[0] for c in mart.columns], list(mart.primary_key), mart.is_by_day,
                  mart.lane, mart.contract],
             )  # fmt: skip
@@ -153,6 +160,25 @@ def _add_columns(connection: psycopg.Connection, mart: Mart) -> list[str]:
         # The new column is empty in what is published: every day has to be built again.
         _mark_published(connection, mart, f"new column in {mart.name}")
     return changes
+
+
+def _change_key(connection: psycopg.Connection, mart: Mart) -> list[str]:
+    """Give a table that every build publishes whole another key; it is empty until the next one."""
+    if mart.is_by_day:
+        raise CallhouseError(
+            f"marts.{mart.name} has another key in its contract: "
+            "a breaking change needs a migration in plugins/callhouse/warehouse/migrations"
+        )
+    statement = sql.SQL(
+        "truncate {table}; alter table {table} drop constraint {name}, add primary key ({key})"
+    ).format(
+        table=sql.Identifier("marts", mart.name),
+        name=sql.Identifier(f"{mart.name}_pkey"),
+        key=sql.SQL(", ").join(map(sql.Identifier, mart.primary_key)),
+    )
+    connection.execute(statement)
+    _mark_published(connection, mart, f"new key of {mart.name}")
+    return [f"changed the key of marts.{mart.name}"]
 
 
 def _mark_published(connection: psycopg.Connection, mart: Mart, reason: str) -> None:

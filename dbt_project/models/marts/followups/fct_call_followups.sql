@@ -109,6 +109,7 @@ final as (
         region_name,
         channel,
         business_type,
+        product_line,
         hotline_id,
         outcome,
         arrived_at,
