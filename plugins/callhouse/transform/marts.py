@@ -250,13 +250,19 @@ def _describe(connection: psycopg.Connection, mart: Mart) -> None:
 
 def _create_view(connection: psycopg.Connection, mart: Mart) -> None:
     view = sql.Identifier("bi", mart.name)
+    # In the order of the table: a view that is replaced may only grow at its end.
+    columns = connection.execute(
+        "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 "
+        "and not attisdropped order by attnum",
+        [f"marts.{mart.name}"],
+    ).fetchall()
     connection.execute(
         sql.SQL(
             "create or replace view {} with (security_invoker, security_barrier) as "
             "select {} from marts.{}"
         ).format(
             view,
-            sql.SQL(", ").join(sql.Identifier(c[0]) for c in mart.columns),
+            sql.SQL(", ").join(sql.Identifier(name) for (name,) in columns),
             sql.Identifier(mart.name),
         )
     )
