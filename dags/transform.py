@@ -1,6 +1,7 @@
 """
 **Purpose** From staging to published marts: claim the dirty days, build them beside the published
-ones with dbt, audit them with Great Expectations, publish the difference.
+ones with dbt, audit them with Great Expectations, publish the difference. One run builds facts or,
+when no facts wait, the follow-ups that look at the published days around.
 
 **Owner** data-engineering
 

@@ -1,4 +1,7 @@
-{#- Literals and not a subquery: the planner prunes partitions by literals only. -#}
+{#-
+    Literals and not a subquery: the planner prunes partitions by literals only.
+    `reach` adds as many days before and after each claimed one.
+-#}
 {% macro claimed_days(reach=0) %}
     {%- if target.name == 'published' -%}
         {#- Published relations are only read; a day is then always one of "its own days". -#}

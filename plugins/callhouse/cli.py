@@ -192,28 +192,41 @@ def transform(
     transforming.prepare(settings, _say)
     if full:
         transforming.mark(settings, None, "transform --full")
+        transforming.mark_followups(settings, None, "transform --full")
     if days:
         transforming.mark(settings, _days(days), "transform --days")
+        transforming.mark_followups(settings, _days(days), "transform --days")
     outcome = transforming.drain(settings, _say)
+    builds = (*outcome.builds, *outcome.followups)
     held = {day: reason for b in outcome.builds for day, reason in b.held_days.items()}
+    held_followups = {day: reason for b in outcome.followups for day, reason in b.held_days.items()}
     if as_json:
         _print_json(
             {
                 "published_days": outcome.published_days,
-                "inserted_rows": sum(b.inserted_rows for b in outcome.builds),
-                "deleted_rows": sum(b.deleted_rows for b in outcome.builds),
+                "followed_up_days": outcome.followed_up_days,
+                "inserted_rows": sum(b.inserted_rows for b in builds),
+                "deleted_rows": sum(b.deleted_rows for b in builds),
                 "held_days": {day.isoformat(): reason for day, reason in held.items()},
+                "held_followups": {
+                    day.isoformat(): reason for day, reason in held_followups.items()
+                },
                 "problems": outcome.problems,
             }
         )
     else:
-        changed = sum(b.inserted_rows + b.deleted_rows for b in outcome.builds)
-        print(f"{outcome.published_days} days published, {changed} rows changed")
+        changed = sum(b.inserted_rows + b.deleted_rows for b in builds)
+        print(
+            f"{outcome.published_days} days published, {outcome.followed_up_days} followed up, "
+            f"{changed} rows changed"
+        )
         for day, reason in held.items():
             print(f"held {day}: {reason}")
+        for day, reason in held_followups.items():
+            print(f"held follow-ups of {day}: {reason}")
         for problem in outcome.problems:
             print(f"failed: {problem}")
-    if held or outcome.problems:
+    if held or held_followups or outcome.problems:
         raise typer.Exit(NEEDS_A_PERSON)
 
 

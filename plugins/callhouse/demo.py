@@ -121,8 +121,8 @@ def _progress(settings: Settings) -> dict[str, int]:
         row = warehouse.one(
             connection,
             "select (select count(*) from ops.units where source = %s and status = 'landed'),"
-            " (select count(*) from ops.dirty_marks),"
-            " (select count(*) from ops.published_days)",
+            " (select count(*) from ops.dirty_marks where lane = 'facts'),"
+            " (select count(*) from ops.published_days where lane = 'facts')",
             [SOURCE],
         )
     return {"files": int(row[0]), "dirty": int(row[1]), "published": int(row[2])}

@@ -1,4 +1,5 @@
-"""Cost of one dirty day, staging to published, with 1 day and with a year of history.
+"""Cost of one dirty day, staging to published, with 1 day and with a year of history; and cost of
+the follow-ups that its calls make dirty, with as much history as they read and with a year.
 
 Run: `make bench`. Days of history: CALLHOUSE_BENCH_DAYS (365). Postgres' CPU seconds, because wall
 time hangs on what else the machine does; the bound is a ratio within one run.
@@ -27,6 +28,9 @@ REPEATS = 4
 BOUND = 1.15
 DAY = date(2026, 10, 27)
 STAGED = {record.name: record.table for record in records.RECORDS.values() if record.partitioned}
+# What new calls on the newest day make dirty, and the history that this reads.
+FOLLOWED_UP = [DAY - timedelta(days=n) for n in range(9)]
+WINDOW = 17
 
 
 def backend_cpu(cluster: postgres.Cluster) -> float:
@@ -49,11 +53,43 @@ def measure(settings: Settings, cluster: postgres.Cluster, title: str) -> tuple[
         outcome = transform.drain(settings, dbt.quiet)
         assert outcome.published_days == 1
         if number:  # the first run warms caches up
+            assert outcome.followed_up_days == 0, "no call has changed"
             wall.append(time.perf_counter() - begin)
             cpu.append(backend_cpu(cluster) - before)
     print(f"{title}: {statistics.median(cpu):.2f} CPU s in Postgres, "
           f"{statistics.median(wall):.1f} s wall")  # fmt: skip
     return statistics.median(cpu), statistics.median(wall)
+
+
+def measure_followups(settings: Settings, cluster: postgres.Cluster, title: str) -> float:
+    """Median CPU seconds of rebuilding and publishing the follow-ups that DAY makes dirty."""
+    cpu = []
+    for number in range(REPEATS + 1):
+        transform.mark_followups(settings, FOLLOWED_UP, f"bench {number}")
+        before = backend_cpu(cluster)
+        outcome = transform.drain(settings, dbt.quiet)
+        assert (outcome.published_days, outcome.followed_up_days) == (0, len(FOLLOWED_UP))
+        if number:
+            cpu.append(backend_cpu(cluster) - before)
+    print(f"{title}: {statistics.median(cpu):.2f} CPU s in Postgres for {len(FOLLOWED_UP)} days")
+    return statistics.median(cpu)
+
+
+def load_history(settings: Settings, offsets: range) -> None:
+    """Stage and publish copies of DAY, follow-ups included."""
+    with warehouse.connect(settings) as connection:
+        for record, table in STAGED.items():
+            copy_days(connection, record, table, offsets)
+        connection.execute("reset role")
+    transform.mark(settings, None, "bench history")
+    begin = time.perf_counter()
+    outcome = transform.drain(settings, dbt.quiet)
+    assert outcome.published_days == offsets.stop
+    print(f"{offsets.stop} days loaded, published and followed up in "
+          f"{time.perf_counter() - begin:.0f} s")  # fmt: skip
+    with warehouse.connect(settings, "postgres", autocommit=True) as connection:
+        connection.execute("vacuum analyze")
+        connection.execute("checkpoint")
 
 
 def copy_days(connection: psycopg.Connection, record: str, table: str, offsets: range) -> None:
@@ -111,7 +147,7 @@ def copy_days(connection: psycopg.Connection, record: str, table: str, offsets: 
 def test_a_dirty_day_costs_the_same_with_a_year_behind_it(
     settings: Settings, cluster: postgres.Cluster, tmp_path: Path
 ) -> None:
-    """Ratio of Postgres' CPU with HISTORY days to that with one day ≤ 1.15."""
+    """Ratio of Postgres' CPU with HISTORY days to that with one day (window of days) ≤ 1.15."""
     simulate.write(tmp_path, seed=3, start=DAY, days=1, calls_per_day=3000, dirt=False)
     landing.land(settings, "sample_hotline", [tmp_path])
     transform.prepare(settings, dbt.quiet)
@@ -119,18 +155,12 @@ def test_a_dirty_day_costs_the_same_with_a_year_behind_it(
         connection.execute("alter system set autovacuum = off")
         connection.execute("select pg_reload_conf()")
     one, one_wall = measure(settings, cluster, "1 day of history")
-    with warehouse.connect(settings) as connection:
-        for record, table in STAGED.items():
-            copy_days(connection, record, table, range(1, HISTORY))
-        connection.execute("reset role")
-    transform.mark(settings, None, "bench history")
-    begin = time.perf_counter()
-    outcome = transform.drain(settings, dbt.quiet)
-    assert outcome.published_days == HISTORY
-    print(f"{HISTORY} days loaded and published in {time.perf_counter() - begin:.0f} s")
-    with warehouse.connect(settings, "postgres", autocommit=True) as connection:
-        connection.execute("vacuum analyze")
-        connection.execute("checkpoint")
+    load_history(settings, range(1, WINDOW))
+    near = measure_followups(settings, cluster, f"follow-ups, {WINDOW} days of history")
+    load_history(settings, range(WINDOW, HISTORY))
     many, many_wall = measure(settings, cluster, f"{HISTORY} days of history")
     print(f"ratio: {many / one:.2f} CPU (bound {BOUND}), {many_wall / one_wall:.2f} wall")
     assert many / one <= BOUND
+    far = measure_followups(settings, cluster, f"follow-ups, {HISTORY} days of history")
+    print(f"ratio of follow-ups: {far / near:.2f} CPU (bound {BOUND})")
+    assert far / near <= BOUND

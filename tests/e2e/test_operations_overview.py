@@ -46,8 +46,11 @@ HANDLE_TIME = """
 LANDED = """
     select
         (select count(*) from ops.units where source = %s and status = 'landed' and name like %s),
-        (select count(*) from ops.dirty_marks),
-        (select count(*) from ops.published_days where business_day between %s and %s)
+        (select count(*) from ops.dirty_marks where lane = 'facts'),
+        (
+            select count(*) from ops.published_days
+            where lane = 'facts' and business_day between %s and %s
+        )
 """
 
 

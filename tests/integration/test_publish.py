@@ -210,6 +210,143 @@ def test_days_of_a_failed_build_come_in_halves_and_the_culprit_is_held(
     assert held == [(culprit, "assert_something: 1 row")]
 
 
+def test_a_failed_follow_up_is_held_and_the_facts_of_its_day_are_not(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    days = [date(2026, 10, n) for n in range(1, 4)]
+    transform.mark(settings, days, "test")
+    fill(things, *[(day, "x", "CN-GD", 1) for day in days])
+    transform.publish(settings, audited(things, settings))
+    assert transform.mark_followups(settings, None, "test") == 3
+    # Facts go first, and a mark in one lane is none in the other.
+    transform.mark(settings, [NEXT_DAY], "test")
+    fill(things, (NEXT_DAY, "y", "CN-GD", 1))
+    assert transform.publish(settings, audited(things, settings)).lane == "facts"
+    sizes = []
+    while (build_id := transform.claim(settings)) is not None:
+        claimed = [r[0] for r in things.execute("select business_day from ops.claimed_days")]
+        things.commit()
+        sizes.append(len(claimed))
+        if days[0] in claimed:
+            transform._split(things, build_id, "key: 1 row")
+        else:
+            things.execute("select ops.seal(%s)", [build_id])
+            things.execute("update ops.builds set status = 'audited' where build_id = %s",
+                           [build_id])  # fmt: skip
+            things.commit()
+            assert transform.publish(settings, build_id).lane == "followups"
+    assert sizes == [3, 2, 1, 1, 1] or sum(sizes) <= 9
+    status = {
+        row[0]: row[1:]
+        for row in things.execute(
+            "select business_day, status, followup_status from bi.data_status"
+        ).fetchall()
+    }
+    assert status == {
+        days[0]: ("complete", "held"),
+        days[1]: ("complete", "complete"),
+        days[2]: ("complete", "complete"),
+        NEXT_DAY: ("complete", None),
+    }
+    assert len(published(things)) == 4, "follow-ups must leave facts alone"
+
+
+def test_follow_ups_wait_for_facts_but_not_for_ever(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    fill(things, (DAY, "a", "CN-GD", 1))
+    transform.mark(settings, [DAY], "test")
+    transform.publish(settings, audited(things, settings))
+    transform.mark_followups(settings, [DAY], "test")
+    transform.mark(settings, [DAY], "test")
+
+    def claimed_lane() -> str:
+        build_id = transform.claim(settings)
+        row = things.execute("select lane from ops.builds where build_id = %s", [build_id])
+        return str((row.fetchone() or ("",))[0])
+
+    assert claimed_lane() == "facts"
+    things.execute(
+        "update ops.dirty_marks set marked_at = now() - interval '2 hours' where lane = 'followups'"
+    )
+    things.commit()
+    assert claimed_lane() == "followups"
+
+
+CALLS = marts.Mart(
+    name="fct_calls",
+    description="One row per call.",
+    columns=(
+        ("business_day", "date", "Day of the call."),
+        ("call_key", "text", "Its key."),
+        ("source", "text", "Where it is from."),
+        ("calls", "integer", "0 for a phantom."),
+        ("arrived_at", "timestamp with time zone", "When."),
+    ),
+    primary_key=("business_day", "call_key"),
+    is_by_day=True,
+    is_scoped=True,
+    indexes=(("source", "arrived_at"),),
+)
+
+
+@pytest.fixture
+def calls(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """Published calls and their candidate, both gone afterwards."""
+    marts.synchronise(connection, [CALLS])
+    connection.execute(
+        "create unlogged table candidate.fct_calls (business_day date, call_key text,"
+        " source text, calls integer, arrived_at timestamptz)"
+    )
+    connection.execute(
+        "insert into ops.sources (source, vendor, label, time_zone)"
+        " values ('s', 'delimited', 's', 'Asia/Shanghai')"
+    )
+    connection.commit()
+    yield connection
+    connection.rollback()
+    connection.execute("drop view bi.fct_calls; drop table marts.fct_calls cascade")
+    connection.execute("drop table candidate.fct_calls")
+    for table in ("seals", "publications", "held_days", "published_days", "dirty_marks",
+                  "build_days", "marts", "builds", "source_horizons", "sources"):  # fmt: skip
+        connection.execute(f"delete from ops.{table}")
+
+
+def test_published_calls_mark_the_follow_ups_that_they_change(
+    calls: psycopg.Connection, settings: Settings
+) -> None:
+    """Every day's call arrives at 01:00 UTC, 09:00 in Shanghai."""
+
+    def marked(day: date, *arrivals: str) -> list[date]:
+        """Publish `day` with calls at `arrivals`; the days whose follow-ups that makes dirty."""
+        calls.execute("truncate candidate.fct_calls")
+        for arrival in arrivals:
+            calls.execute(
+                "insert into candidate.fct_calls values (%s, %s, 's', 1, %s)",
+                [day, arrival, arrival],
+            )
+        calls.commit()
+        transform.mark(settings, [day], "test")
+        transform.publish(settings, audited(calls, settings))
+        rows = calls.execute(
+            "delete from ops.dirty_marks where lane = 'followups' returning business_day"
+        ).fetchall()
+        calls.commit()
+        return sorted({row[0] for row in rows})
+
+    first, near, far = date(2026, 10, 1), date(2026, 10, 9), date(2026, 11, 20)
+    assert marked(first, "2026-10-01T01:00Z") == [first]
+    # Beyond the gap nobody calls back, but the windows of the first day are over now.
+    assert marked(far, "2026-11-20T01:00Z") == [first, far]
+    assert marked(far, "2026-11-20T01:00Z") == [], "no call has changed"
+    # Eight days later a call may repeat one of the first day; the reach stays what it was.
+    assert marked(near, "2026-10-09T01:00Z") == [first, near]
+    # A later call of the newest day: its own windows, and those that were open until now.
+    assert marked(far, "2026-11-20T01:00Z", "2026-11-20T02:00Z") == [far]
+    # The newest day is gone: the windows of the days before it are open again.
+    assert marked(far) == [first, near, far]
+
+
 def test_each_person_reads_their_region_only(
     things: psycopg.Connection, settings: Settings, cluster: postgres.Cluster
 ) -> None:
@@ -249,10 +386,41 @@ def test_each_person_reads_their_region_only(
 
 
 def test_a_new_column_is_added_and_a_changed_one_refused(things: psycopg.Connection) -> None:
-    wider = marts.Mart(**{**MART.__dict__, "columns": (*MART.columns, ("note", "text", "New."))})
+    # In the contract it stands where it belongs; the view of an older instance has no such place.
+    columns = (*MART.columns[:2], ("note", "text", "New."), *MART.columns[2:])
+    wider = marts.Mart(**{**MART.__dict__, "columns": columns})
     assert marts.synchronise(things, [wider]) == ["added marts.fct_things.note"]
+    things.execute("select note, region_code from bi.fct_things")
     retyped = marts.Mart(
         **{**MART.__dict__, "columns": (*MART.columns[:3], ("seconds", "text", "Other."))}
     )
     with pytest.raises(CallhouseError, match=r"seconds is numeric.*migration"):
         marts.synchronise(things, [retyped])
+
+
+def test_a_new_key_of_a_dimension_is_taken_and_of_a_fact_refused(
+    things: psycopg.Connection,
+) -> None:
+    plain = marts.Mart(**{**MART.__dict__, "name": "dim_things", "is_by_day": False})
+    versioned = marts.Mart(
+        **{
+            **plain.__dict__,
+            "columns": (*MART.columns, ("valid_from", "date", "Since when.")),
+            "primary_key": ("thing_key", "valid_from"),
+        }
+    )
+    marts.synchronise(things, [MART, plain])
+    things.execute("insert into marts.dim_things values ('2026-10-31', 'a', 'CN-GD', 1)")
+    assert marts.synchronise(things, [MART, versioned]) == [
+        "added marts.dim_things.valid_from",
+        "changed the key of marts.dim_things",
+    ]
+    things.execute(
+        "insert into marts.dim_things values ('2026-10-31', 'a', null, null, '1900-01-01'),"
+        " ('2026-10-31', 'a', null, null, '2026-01-01')"
+    )
+    rekeyed = marts.Mart(**{**MART.__dict__, "primary_key": ("business_day", "region_code")})
+    with pytest.raises(CallhouseError, match=r"another key.*migration"):
+        marts.synchronise(things, [rekeyed, versioned])
+    things.rollback()
+    things.execute("drop view if exists bi.dim_things; drop table if exists marts.dim_things")

@@ -118,7 +118,7 @@ def _metric(metric: Metric, language: str) -> list[dict[str, Any]]:
         "verbose_name": label,
         "metric_type": None,
         "expression": metric.expression,
-        "description": metric.description or None,
+        "description": _description(metric),
         "d3format": FORMATS[metric.unit],
         "currency": None,
         "extra": None,
@@ -135,6 +135,13 @@ def _metric(metric: Metric, language: str) -> list[dict[str, Any]]:
     }
     opening, closing = ("（", "）") if language == "zh" else (" (", ")")
     return [{**asset, "verbose_name": f"{label}{opening}{unit}{closing}"}, clock]
+
+
+def _description(metric: Metric) -> str | None:
+    """What people read beside a number: its meaning, and the target it is held against."""
+    if metric.target in ("", "none"):
+        return metric.description or None
+    return f"{metric.description} Target: {metric.target}."
 
 
 def _label(item: Column | Metric, language: str) -> str:

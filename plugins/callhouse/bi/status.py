@@ -31,6 +31,14 @@ def data_status() -> Dataset:
             ),
             Column("revision", "integer", "How often the day was published.", "Revision", "版次"),
             Column("reason", "text", "Why the day is held.", "Reason", "原因"),
+            Column(
+                "followup_status",
+                "text",
+                "Status of the day's follow-ups (first contact resolution), which are built after "
+                "the days around it.",
+                "Follow-ups",
+                "后续来电状态",
+            ),
         ),
         metrics=(
             _metric(

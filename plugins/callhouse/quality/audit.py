@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -52,7 +52,7 @@ def audit(
     progress: Report | None = None,
     directory: Path | None = None,
 ) -> AuditReport:
-    """Run every suite in `directory` (default: the checkout's) on the days of a build.
+    """Run the suites of its lane in `directory` (default: the checkout's) on a build's days.
 
     May be repeated; the last results replace those before. CallhouseError means that there is
     no verdict: the warehouse is away, or an expectation that guards publishing cannot run.
@@ -66,7 +66,10 @@ def audit(
         )
         if not days:
             raise CallhouseError(f"build {build_id} has no days: there is nothing to audit")
-        return _audit(settings, connection, wanted, days, build_id, progress)
+        lane = warehouse.one(
+            connection, "select lane from ops.builds where build_id = %s", [build_id]
+        )[0]
+        return _audit(settings, connection, wanted, {lane: days}, build_id, progress)
 
 
 def audit_published(
@@ -75,15 +78,20 @@ def audit_published(
     """Run every suite on what is published. Days that wait to be built are left out."""
     wanted = suites.load(directory or settings.repository / "expectations")
     with warehouse.connect(settings, autocommit=True) as connection:
-        days = _days(
-            connection,
-            "select p.business_day from ops.published_days as p where not exists ("
-            " select from ops.dirty_marks as m where p.business_day = m.business_day) "
-            "and not exists ("
-            " select from ops.held_days as h where p.business_day = h.business_day) "
-            "order by p.business_day",
-        )
-        if not days:
+        days = {
+            lane: _days(
+                connection,
+                "select p.business_day from ops.published_days as p where p.lane = %s "
+                "and not exists (select from ops.lane_status as s where s.status <> 'complete' "
+                # What is compared with facts needs them to be up to date as well.
+                " and s.lane in ('facts', %s) and s.business_day = p.business_day) "
+                "order by p.business_day",
+                lane,
+                lane,
+            )
+            for lane in suites.LANES
+        }
+        if not days["facts"]:
             raise CallhouseError("no day is published and up to date: run `./callhouse transform`")
         published = [suites.of_published(suite) for suite in wanted]
         return _audit(settings, connection, published, days, None, progress)
@@ -93,7 +101,7 @@ def _audit(
     settings: Settings,
     connection: psycopg.Connection,
     wanted: Iterable[Suite],
-    days: list[date],
+    days: Mapping[str, list[date]],
     build_id: int | None,
     progress: Report | None,
 ) -> AuditReport:
@@ -102,16 +110,22 @@ def _audit(
     runs = _run(connection, wanted, runner.connect(settings, context), days, say)
     # After the checks: marks and rows are committed together, so whatever a check has seen beyond
     # the build's rows is marked by now.
-    changed = set(
-        _days(
-            connection,
-            "select distinct business_day from ops.dirty_marks "
-            "where build_id is null or %s::bigint is null or build_id <> %s::bigint",
-            build_id,
-            build_id,
+    changed = {
+        lane: set(
+            _days(
+                connection,
+                "select distinct business_day from ops.dirty_marks where lane = %s and "
+                "(build_id is null or %s::bigint is null or build_id <> %s::bigint)",
+                lane,
+                build_id,
+                build_id,
+            )
         )
-    )
-    findings = [runner.excuse(finding, changed) for run in runs for finding in run.findings]
+        for lane in days
+    }
+    findings = [
+        runner.excuse(finding, changed[run.suite.lane]) for run in runs for finding in run.findings
+    ]
     results = tuple(_result(finding) for finding in findings)
     _record(connection, build_id, results)
     name = f"build-{build_id:08}" if build_id else "published"
@@ -121,7 +135,8 @@ def _audit(
             say(f"{result.severity}: {result.suite}.{result.expectation}: {result.observed}")
     _refuse_blind(findings)
     failing = failing_days(findings)
-    say(f"{len(days) - len(failing)} of {len(days)} days pass; pages in {page}")
+    count = len({day for lane_days in days.values() for day in lane_days})
+    say(f"{count - len(failing)} of {count} days pass; pages in {page}")
     return AuditReport(results, failing, page)
 
 
@@ -133,18 +148,20 @@ def _run(
     connection: psycopg.Connection,
     wanted: Iterable[Suite],
     source: object,
-    days: list[date],
+    days: Mapping[str, list[date]],
     say: Report,
 ) -> list[SuiteRun]:
     runs = []
     for suite in wanted:
+        if not days.get(suite.lane):
+            continue
         if not runner.exists(connection, suite.relation):
             if suite.boundary == "staging":
                 continue  # a vendor that this instance has no feed of
             raise CallhouseError(
                 f"{suite.relation} does not exist, but {suite.file} audits it: build first"
             )
-        run = runner.run_suite(suite, source, days, connection)
+        run = runner.run_suite(suite, source, days[suite.lane], connection)
         good = sum(finding.is_success for finding in run.findings)
         say(f"{suite.name}: {good} of {len(run.findings)} hold")
         runs.append(run)

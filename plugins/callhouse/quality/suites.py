@@ -17,7 +17,8 @@ from callhouse.quality import gx
 BOUNDARIES = ("staging", "marts")
 PUBLISHED_SCHEMA = "marts"
 SEVERITIES = {"fail": "critical", "warn": "warning"}
-SUITE_KEYS = {"suite", "boundary", "relation", "where", "expectations"}
+LANES = ("facts", "followups")
+SUITE_KEYS = {"suite", "boundary", "lane", "relation", "where", "expectations"}
 REQUIRED_KEYS = {"suite", "boundary", "relation", "expectations"}
 FLAGS = ("excuse_changed_days", "candidates_only")
 CHECK_KEYS = {"name", "type", "kwargs", "note", "severity", "needs", *FLAGS}
@@ -68,7 +69,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Suite:
-    """The expectations on the claimed days' rows of one relation at one boundary."""
+    """The expectations on the claimed days' rows of one relation at one boundary.
+
+    `lane`: the builds that it audits; see ops.builds.
+    """
 
     name: str
     boundary: str
@@ -76,6 +80,7 @@ class Suite:
     where: str | None
     checks: tuple[Check, ...]
     file: Path = field(compare=False)
+    lane: str = "facts"
 
 
 def load(directory: Path) -> list[Suite]:
@@ -115,6 +120,9 @@ def load_file(file: Path) -> Suite:
         raise CallhouseError(
             f"{file}: relation {relation!r} must be staging.<table> or candidate.<model>"
         )
+    lane = content.get("lane", "facts")
+    if lane not in LANES:
+        raise CallhouseError(f"{file}: lane {lane!r} is not one of {_listed(LANES)}")
     if not isinstance(content["expectations"], list) or not content["expectations"]:
         raise CallhouseError(f"{file}: expectations must be a list with at least one entry")
     where = content.get("where")
@@ -129,7 +137,7 @@ def load_file(file: Path) -> Suite:
         if check.name in seen:
             raise CallhouseError(f"{file}: expectation name {check.name!r} is used twice")
         seen.add(check.name)
-    return Suite(name, boundary, relation, where, checks, file)
+    return Suite(name, boundary, relation, where, checks, file, lane)
 
 
 def of_published(suite: Suite) -> Suite:

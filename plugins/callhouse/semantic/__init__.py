@@ -29,7 +29,12 @@ _SUFFIXES = ("", "_id", "_code")
 
 @dataclass(frozen=True)
 class Metric:
-    """A saved metric: `expression` over rows of `relation`, in `unit` count, rate or seconds."""
+    """A saved metric: `expression` over rows of `relation`, in `unit` count, rate or seconds.
+
+    `numerator`, `denominator`: names of the metrics that a ratio divides, else empty. `source`: who
+    defines it so. `target`: column of the effective-dated targets, after `at least` or `at most`;
+    `none` where there is none.
+    """
 
     name: str
     expression: str
@@ -40,6 +45,12 @@ class Metric:
     label_zh: str
     description: str
     unit: str
+    numerator: str = ""
+    denominator: str = ""
+    note: str = ""
+    source: str = ""
+    owner: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,6 +169,12 @@ def catalogue(manifest: dict[str, Any]) -> Catalogue:
             label_zh=meta.get("label_zh", node["label"]),
             description=(node["description"] or "").strip(),
             unit=unit,
+            numerator=_part(node, "numerator"),
+            denominator=_part(node, "denominator"),
+            note=meta.get("note", ""),
+            source=meta.get("source", ""),
+            owner=meta.get("owner", ""),
+            target=meta.get("target", ""),
         )
     datasets = []
     for node in manifest["nodes"].values():
@@ -181,6 +198,10 @@ def catalogue(manifest: dict[str, Any]) -> Catalogue:
             )
         )
     return Catalogue(metrics, sorted(datasets, key=lambda d: d.name))
+
+
+def _part(node: dict[str, Any], part: str) -> str:
+    return str(node["type_params"][part]["name"]) if node["type"] == "ratio" else ""
 
 
 def _relation(semantic_model: dict[str, Any]) -> str:

@@ -24,6 +24,10 @@ from callhouse.transform.dbt import BuildError, Report
 
 # Two months in one go; a build that fails is halved, so more would only cost more tries.
 MAX_DAYS = 62
+# What is dirty, built and published by itself (see ops.builds) → the dbt selector that builds it.
+SELECTORS = {"facts": "production", "followups": "followups"}
+# Follow-ups read what is published, so facts go first; but they do not wait for ever.
+FOLLOWUPS_WAIT = "1 hour"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class PublishReport:
     """What one build brought to the readers. Row counts are sums over all relations."""
 
     build_id: int
+    lane: str
     published_days: tuple[date, ...]
     held_days: dict[date, str]
     inserted_rows: int
@@ -39,15 +44,21 @@ class PublishReport:
 
 @dataclass(frozen=True)
 class DrainReport:
-    """Every build of one `drain`."""
+    """Every build of one `drain`: `builds` of facts, `followups` of what looks across days."""
 
     builds: tuple[PublishReport, ...] = ()
+    followups: tuple[PublishReport, ...] = ()
     problems: tuple[str, ...] = field(default=())
 
     @property
     def published_days(self) -> int:
-        """Days brought to the readers."""
+        """Days whose facts were brought to the readers."""
         return sum(len(b.published_days) for b in self.builds)
+
+    @property
+    def followed_up_days(self) -> int:
+        """Days whose follow-ups were brought to the readers."""
+        return sum(len(b.published_days) for b in self.followups)
 
 
 @contextmanager
@@ -89,20 +100,23 @@ def prepare(settings: Settings, report: Report = print) -> None:
 
 
 def pending(settings: Settings) -> int:
-    """Days that wait to be built."""
+    """Days that wait to be built, in any lane."""
     with warehouse.connect(settings) as connection:
-        count = "select count(distinct business_day) from ops.dirty_marks"
+        count = "select count(distinct (business_day, lane)) from ops.dirty_marks"
         return int(warehouse.one(connection, count)[0])
 
 
 def mark(settings: Settings, days: Sequence[date] | None, reason: str) -> int:
-    """Mark `days` (None: every day that was ever landed) dirty; returns how many."""
+    """Mark `days` (None: every day that was ever landed) dirty; returns how many.
+
+    Their follow-ups are marked where publishing changes a call.
+    """
     with warehouse.connect(settings) as connection:
         if days is None:
             cursor = connection.execute(
                 "insert into ops.dirty_marks (business_day, reason) select business_day, %s from ("
                 " select business_day from ops.unit_days"
-                " union select business_day from ops.published_days) as known",
+                " union select business_day from ops.published_days where lane = 'facts') as known",
                 [reason],
             )
         else:
@@ -113,8 +127,20 @@ def mark(settings: Settings, days: Sequence[date] | None, reason: str) -> int:
         return cursor.rowcount
 
 
+def mark_followups(settings: Settings, days: Sequence[date] | None, reason: str) -> int:
+    """Mark the follow-ups of `days` (None: of every published day) dirty; returns how many."""
+    with warehouse.connect(settings) as connection:
+        return connection.execute(
+            "insert into ops.dirty_marks (business_day, reason, lane) "
+            "select business_day, %(reason)s, 'followups' from ops.published_days "
+            "where lane = 'facts' "
+            "and (%(days)s::date[] is null or business_day = any(%(days)s::date[]))",
+            {"days": None if days is None else list(days), "reason": reason},
+        ).rowcount
+
+
 def claim(settings: Settings, *, max_rows: int = 2_000_000) -> int | None:
-    """Claim the oldest dirty days for a new build; None when nothing is dirty.
+    """Claim the oldest dirty days of one lane for a new build; None when nothing is dirty.
 
     At most `max_rows` staged rows and MAX_DAYS days, at least one day. A build that was left
     unfinished (killed process) is abandoned and its days are claimed anew.
@@ -125,6 +151,13 @@ def claim(settings: Settings, *, max_rows: int = 2_000_000) -> int | None:
             "where status in ('claimed', 'built', 'audited')"
         )
         connection.execute("update ops.dirty_marks set build_id = null where build_id is not null")
+        lane = connection.execute(
+            "select lane from ops.dirty_marks group by lane order by "
+            "lane = 'followups' and min(marked_at) > now() - %s::interval, lane desc limit 1",
+            [FOLLOWUPS_WAIT],
+        ).fetchone()
+        if lane is None:
+            return None
         rows = connection.execute(
             """
             select
@@ -137,12 +170,12 @@ def claim(settings: Settings, *, max_rows: int = 2_000_000) -> int | None:
                 from ops.unit_days
                 group by business_day
             ) as s on m.business_day = s.business_day
+            where m.lane = %s
             group by m.business_day
             order by m.business_day
-            """
+            """,
+            lane,
         ).fetchall()
-        if not rows:
-            return None
         limit = rows[0][1]
         days: list[date] = []
         total = 0
@@ -154,15 +187,15 @@ def claim(settings: Settings, *, max_rows: int = 2_000_000) -> int | None:
             if days and (total > max_rows or len(days) >= min(limit or MAX_DAYS, MAX_DAYS)):
                 break
             days.append(day)
-        created = "insert into ops.builds default values returning build_id"
-        build_id = int(warehouse.one(connection, created)[0])
+        created = "insert into ops.builds (lane) values (%s) returning build_id"
+        build_id = int(warehouse.one(connection, created, lane)[0])
         connection.execute(
             "insert into ops.build_days (build_id, business_day) select %s, unnest(%s::date[])",
             [build_id, days],
         )
         connection.execute(
-            "update ops.dirty_marks set build_id = %s where business_day = any(%s)",
-            [build_id, days],
+            "update ops.dirty_marks set build_id = %s where business_day = any(%s) and lane = %s",
+            [build_id, days, *lane],
         )
         return build_id
 
@@ -176,8 +209,9 @@ def build(settings: Settings, build_id: int, report: Report = print) -> None:
     with _only_one(settings) as connection:
         _check_status(connection, build_id, "claimed", "built")
         prepare(settings, report)
+        selector = SELECTORS[_lane(connection, build_id)]
         try:
-            results = dbt.run(settings, "build", "--selector", "production", report=report)
+            results = dbt.run(settings, "build", "--selector", selector, report=report)
         except BuildError as failure:
             _record(connection, build_id, dbt.read_results(_results_file(settings)))
             _split(connection, build_id, str(failure))
@@ -191,6 +225,12 @@ def build(settings: Settings, build_id: int, report: Report = print) -> None:
 
 def _results_file(settings: Settings) -> Path:
     return dbt.target(settings) / "run_results.json"
+
+
+def _lane(connection: psycopg.Connection, build_id: int) -> str:
+    return str(
+        warehouse.one(connection, "select lane from ops.builds where build_id = %s", [build_id])[0]
+    )
 
 
 def _check_status(connection: psycopg.Connection, build_id: int, *wanted: str) -> None:
@@ -238,10 +278,10 @@ def _split(connection: psycopg.Connection, build_id: int, problem: str) -> None:
             return
         connection.execute("delete from ops.dirty_marks where build_id = %s", [build_id])
         connection.execute(
-            "insert into ops.held_days (business_day, build_id, reason) values (%s, %s, %s) "
-            "on conflict (business_day) do update "
+            "insert into ops.held_days (business_day, lane, build_id, reason) "
+            "values (%s, %s, %s, %s) on conflict (business_day, lane) do update "
             "set build_id = excluded.build_id, reason = excluded.reason, held_at = now()",
-            [days[0], build_id, problem],
+            [days[0], _lane(connection, build_id), build_id, problem],
         )
 
 
@@ -315,6 +355,7 @@ def _publish_report(connection: psycopg.Connection, build_id: int) -> PublishRep
     )
     return PublishReport(
         build_id=build_id,
+        lane=_lane(connection, build_id),
         published_days=tuple(d[0] for d in days if not d[1]),
         held_days={d[0]: d[2] or "audit failed" for d in days if d[1]},
         inserted_rows=int(counts[0]),
@@ -324,7 +365,7 @@ def _publish_report(connection: psycopg.Connection, build_id: int) -> PublishRep
 
 def drain(settings: Settings, report: Report = print) -> DrainReport:
     """Build and publish until nothing is dirty. Days that fail are held, the others go on."""
-    builds: list[PublishReport] = []
+    reports: list[PublishReport] = []
     problems: list[str] = []
     while (build_id := claim(settings)) is not None:
         try:
@@ -333,5 +374,9 @@ def drain(settings: Settings, report: Report = print) -> DrainReport:
             problems.append(str(failure))
             continue
         audit(settings, build_id, report)
-        builds.append(publish(settings, build_id))
-    return DrainReport(tuple(builds), tuple(problems))
+        reports.append(publish(settings, build_id))
+    return DrainReport(
+        builds=tuple(r for r in reports if r.lane == "facts"),
+        followups=tuple(r for r in reports if r.lane == "followups"),
+        problems=tuple(problems),
+    )

@@ -32,12 +32,14 @@ class Mart:
     primary_key: tuple[str, ...]
     is_by_day: bool
     is_scoped: bool
+    lane: str = "facts"
+    indexes: tuple[tuple[str, ...], ...] = ()  # beside the primary key's
 
     @property
     def contract(self) -> str:
         """Fingerprint of what the table must look like."""
         shape = [self.name, [c[:2] for c in self.columns], self.primary_key, self.is_by_day,
-                 self.is_scoped]  # fmt: skip
+                 self.is_scoped, self.lane, self.indexes]  # fmt: skip
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()
 
 
@@ -60,6 +62,8 @@ def from_manifest(manifest: dict[str, Any]) -> list[Mart]:
                 is_by_day=bool(meta["by_day"]),
                 # Closed unless the model says that everyone may read it.
                 is_scoped=meta.get("row_security") != "none",
+                lane=meta.get("lane", "facts"),
+                indexes=tuple(tuple(columns) for columns in meta.get("indexes", ())),
             )
         )
     return sorted(marts, key=lambda m: m.name)
@@ -73,26 +77,36 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
     changes: list[str] = []
     with connection.transaction():
         connection.execute("set local role callhouse_owner")
-        known: dict[str, str] = dict(
-            connection.execute("select relation, contract from ops.marts").fetchall()
-        )
+        known: dict[str, tuple[str, list[str]]] = {
+            relation: (contract, key)
+            for relation, contract, key in connection.execute(
+                "select relation, contract, primary_key from ops.marts"
+            )
+        }
         for mart in marts:
-            if known.get(mart.name) == mart.contract:
+            contract, key = known.get(mart.name, (None, []))
+            if contract == mart.contract:
                 continue
             if mart.name in known:
                 changes += _add_columns(connection, mart)
+                if tuple(key) != mart.primary_key:
+                    changes += _change_key(connection, mart)
             else:
                 _create(connection, mart)
                 changes.append(f"created marts.{mart.name}")
+                if mart.is_by_day:
+                    _mark_published(connection, mart, f"new mart {mart.name}")
+            _index(connection, mart)
             _protect(connection, mart)
             _describe(connection, mart)
             _create_view(connection, mart)
             connection.execute(
-                "insert into ops.marts (relation, columns, primary_key, is_by_day, contract) "
-                "values (%s, %s, %s, %s, %s) on conflict (relation) do update set "
-                "columns = excluded.columns, contract = excluded.contract",
+                "insert into ops.marts (relation, columns, primary_key, is_by_day, lane, contract) "
+                "values (%s, %s, %s, %s, %s, %s) on conflict (relation) do update set "
+                "columns = excluded.columns, primary_key = excluded.primary_key, "
+                "lane = excluded.lane, contract = excluded.contract",
                 [mart.name, [c[0] for c in mart.columns], list(mart.primary_key), mart.is_by_day,
-                 mart.contract],
+                 mart.lane, mart.contract],
             )  # fmt: skip
         gone = sorted(set(known) - {m.name for m in marts})
         if gone:
@@ -144,12 +158,47 @@ def _add_columns(connection: psycopg.Connection, mart: Mart) -> list[str]:
             changes.append(f"added marts.{mart.name}.{name}")
     if changes and mart.is_by_day:
         # The new column is empty in what is published: every day has to be built again.
-        connection.execute(
-            "insert into ops.dirty_marks (business_day, reason) "
-            "select business_day, %s from ops.published_days",
-            [f"new column in {mart.name}"],
-        )
+        _mark_published(connection, mart, f"new column in {mart.name}")
     return changes
+
+
+def _change_key(connection: psycopg.Connection, mart: Mart) -> list[str]:
+    """Give a table that every build publishes whole another key; it is empty until the next one."""
+    if mart.is_by_day:
+        raise CallhouseError(
+            f"marts.{mart.name} has another key in its contract: "
+            "a breaking change needs a migration in plugins/callhouse/warehouse/migrations"
+        )
+    statement = sql.SQL(
+        "truncate {table}; alter table {table} drop constraint {name}, add primary key ({key})"
+    ).format(
+        table=sql.Identifier("marts", mart.name),
+        name=sql.Identifier(f"{mart.name}_pkey"),
+        key=sql.SQL(", ").join(map(sql.Identifier, mart.primary_key)),
+    )
+    connection.execute(statement)
+    _mark_published(connection, mart, f"new key of {mart.name}")
+    return [f"changed the key of marts.{mart.name}"]
+
+
+def _mark_published(connection: psycopg.Connection, mart: Mart, reason: str) -> None:
+    connection.execute(
+        "insert into ops.dirty_marks (business_day, reason, lane) "
+        "select business_day, %s, %s from ops.published_days where lane = 'facts'",
+        [reason, mart.lane],
+    )
+
+
+def _index(connection: psycopg.Connection, mart: Mart) -> None:
+    # Partitions to come are made LIKE their parent, and so have its indexes.
+    for columns in mart.indexes:
+        connection.execute(
+            sql.SQL("create index if not exists {} on marts.{} ({})").format(
+                sql.Identifier("_".join((mart.name, *columns))),
+                sql.Identifier(mart.name),
+                sql.SQL(", ").join(map(sql.Identifier, columns)),
+            )
+        )
 
 
 def _canonical(connection: psycopg.Connection, data_type: str) -> str:
@@ -201,13 +250,19 @@ def _describe(connection: psycopg.Connection, mart: Mart) -> None:
 
 def _create_view(connection: psycopg.Connection, mart: Mart) -> None:
     view = sql.Identifier("bi", mart.name)
+    # In the order of the table: a view that is replaced may only grow at its end.
+    columns = connection.execute(
+        "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 "
+        "and not attisdropped order by attnum",
+        [f"marts.{mart.name}"],
+    ).fetchall()
     connection.execute(
         sql.SQL(
             "create or replace view {} with (security_invoker, security_barrier) as "
             "select {} from marts.{}"
         ).format(
             view,
-            sql.SQL(", ").join(sql.Identifier(c[0]) for c in mart.columns),
+            sql.SQL(", ").join(sql.Identifier(name) for (name,) in columns),
             sql.Identifier(mart.name),
         )
     )
@@ -218,7 +273,8 @@ def _create_status_view(connection: psycopg.Connection) -> None:
     # An owner's view on purpose: it tells the state of days, never a row of a call.
     connection.execute(
         "create or replace view bi.data_status with (security_barrier) as "
-        "select business_day, status, published_at, revision, reason from ops.data_status"
+        "select business_day, status, published_at, revision, reason, followup_status "
+        "from ops.data_status"
     )
     connection.execute("grant select on bi.data_status to callhouse_reader")
 

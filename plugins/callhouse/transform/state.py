@@ -7,9 +7,11 @@ from typing import Any
 from callhouse import warehouse
 from callhouse.settings import Settings
 
+STATUSES = ("complete", "provisional", "held")
+
 
 def data_state(settings: Settings) -> dict[str, Any]:
-    """`freshness`: per source its newest day, landing and counts; `data_status`: days by status."""
+    """`freshness`: per source its newest day, landing and counts; then days by status, by lane."""
     with warehouse.connect(settings) as connection:
         sources = connection.execute(
             "select s.source, s.time_zone, max(u.last_day), max(u.landed_at),"
@@ -20,22 +22,29 @@ def data_state(settings: Settings) -> dict[str, Any]:
             " from ops.sources as s left join ops.units as u on s.source = u.source"
             " group by s.source, s.time_zone order by s.source"
         ).fetchall()
-        days = dict(
-            connection.execute("select status, count(*) from ops.data_status group by 1").fetchall()
-        )
-        held = connection.execute(
-            "select business_day, reason from ops.held_days order by business_day"
+        days = connection.execute(
+            "select lane, status, count(*) from ops.lane_status group by lane, status"
         ).fetchall()
-        newest = connection.execute("select max(published_at) from ops.published_days").fetchone()
+        held = connection.execute(
+            "select lane, business_day, reason from ops.held_days order by business_day"
+        ).fetchall()
+        newest = connection.execute(
+            "select max(published_at) from ops.published_days where lane = 'facts'"
+        ).fetchone()
     names = ("source", "time_zone", "newest_day", "landed_at", "read", "staged", "quarantined",
              "duplicates", "refused_files")  # fmt: skip
+
+    def lane(wanted: str) -> dict[str, Any]:
+        counts = {status: count for name, status, count in days if name == wanted}
+        return {
+            **{status: counts.get(status, 0) for status in STATUSES},
+            "held_days": {day.isoformat(): reason for name, day, reason in held if name == wanted},
+        }
+
     return {
         "freshness": [dict(zip(names, row, strict=True)) for row in sources],
-        "data_status": {
-            "as_of": newest[0] if newest else None,
-            **{status: days.get(status, 0) for status in ("complete", "provisional", "held")},
-            "held_days": {day.isoformat(): reason for day, reason in held},
-        },
+        "data_status": {"as_of": newest[0] if newest else None, **lane("facts")},
+        "followup_status": lane("followups"),
     }
 
 
@@ -43,9 +52,10 @@ def sentences(data: dict[str, Any]) -> list[str]:
     """`data_state` for people."""
     now = data["data_status"]
     as_of = now["as_of"].isoformat(timespec="seconds") if now["as_of"] else "nothing yet"
-    counts = ", ".join(f"{now[status]} {status}" for status in ("complete", "provisional", "held"))
-    lines = [f"data as of: {as_of}", f"days: {counts}"]
+    later = data["followup_status"]
+    lines = [f"data as of: {as_of}", f"days: {_counts(now)}", f"follow-ups: {_counts(later)}"]
     lines += [f"held {day}: {reason}" for day, reason in now["held_days"].items()]
+    lines += [f"held follow-ups {day}: {reason}" for day, reason in later["held_days"].items()]
     lines += [
         f"{s['source']}: newest day {s['newest_day'] or '-'}, read {s['read']}, "
         f"staged {s['staged']}, quarantined {s['quarantined']}, duplicates {s['duplicates']}, "
@@ -53,3 +63,7 @@ def sentences(data: dict[str, Any]) -> list[str]:
         for s in data["freshness"]
     ]
     return lines
+
+
+def _counts(lane: dict[str, Any]) -> str:
+    return ", ".join(f"{lane[status]} {status}" for status in STATUSES)

@@ -29,7 +29,13 @@ declare
     mart record;
 begin
     delete from ops.seals where build_id = wanted_build;
-    for mart in select relation, is_by_day from ops.marts order by relation loop
+    for mart in
+        select m.relation, m.is_by_day
+        from ops.marts as m
+        inner join ops.builds as b on m.lane = b.lane
+        where b.build_id = wanted_build
+        order by m.relation
+    loop
         -- A claimed day without rows is sealed as empty, so that publishing may empty it.
         insert into ops.seals (build_id, relation, business_day, row_count, checksum)
         select
@@ -69,11 +75,79 @@ begin
 end
 $$;
 
+-- Mark the days whose follow-ups a build changes; called before its days count as published.
+-- A contact looks 168 hours back and ahead. That is 7 business days, and with a clock change 8.
+create or replace function ops.mark_followups(wanted_build bigint, days date[]) returns void
+language plpgsql set search_path = pg_catalog as $$
+begin
+    if to_regclass('marts.fct_calls') is null then
+        return;
+    end if;
+    with changed as (
+        select s.business_day
+        from ops.seals as s
+        left join ops.published_days as p
+            on s.business_day = p.business_day and p.lane = 'facts'
+        left join ops.seals as o
+            on
+                p.build_id = o.build_id
+                and s.relation = o.relation
+                and s.business_day = o.business_day
+        where
+            s.build_id = wanted_build
+            and s.relation = 'fct_calls'
+            and s.business_day = any(days)
+            and (s.row_count, s.checksum) is distinct from (o.row_count, o.checksum)
+    ),
+    newest as (
+        select
+            s.source,
+            s.time_zone,
+            h.newest_arrival_at as before_at,
+            (
+                select max(c.arrived_at) from marts.fct_calls as c
+                where c.source = s.source and c.calls = 1
+            ) as after_at
+        from ops.sources as s
+        left join ops.source_horizons as h on s.source = h.source
+    ),
+    moved as (
+        select source, time_zone, after_at, least(before_at, after_at) as earlier_at
+        from newest
+        where before_at is distinct from after_at
+    ),
+    remembered as (
+        insert into ops.source_horizons (source, newest_arrival_at)
+        select source, after_at from moved
+        on conflict (source) do update set newest_arrival_at = excluded.newest_arrival_at
+    ),
+    touched as (
+        select c.business_day + n as business_day
+        from changed as c cross join generate_series(-8, 8) as n
+        union
+        -- Windows that were open at the earlier horizon are over now, or open again.
+        select (m.earlier_at at time zone m.time_zone)::date - n as business_day
+        from moved as m cross join generate_series(0, 8) as n
+    ),
+    known as (
+        select p.business_day from ops.published_days as p where p.lane = 'facts'
+        union
+        select unnest(days)
+    )
+    insert into ops.dirty_marks (business_day, reason, lane)
+    select t.business_day, format('build %s published', wanted_build), 'followups'
+    from touched as t
+    inner join known as k on t.business_day = k.business_day
+    order by t.business_day;
+end
+$$;
+
 -- Publish the sealed days of a build that are not held; one transaction for all relations.
 create or replace function ops.publish(wanted_build bigint) returns void
 language plpgsql set search_path = pg_catalog as $$
 declare
     days date[];
+    wanted_lane text;
     mart record;
     mismatch record;
     column_list text;
@@ -89,11 +163,12 @@ begin
     ) then
         raise exception 'build % is not audited, so it cannot be published', wanted_build;
     end if;
+    select b.lane into wanted_lane from ops.builds as b where b.build_id = wanted_build;
     select coalesce(array_agg(d.business_day order by d.business_day), '{}') into days
     from ops.build_days as d
     where d.build_id = wanted_build and not d.is_held;
 
-    for mart in select * from ops.marts order by relation loop
+    for mart in select * from ops.marts where lane = wanted_lane order by relation loop
         -- Candidates are unlogged: after a crash they are empty, and the seal says so.
         select s.business_day, s.row_count, f.row_count as found_count into mismatch
         from ops.seals as s
@@ -157,10 +232,14 @@ begin
         values (wanted_build, mart.relation, deleted, inserted);
     end loop;
 
+    if wanted_lane = 'facts' then
+        perform ops.mark_followups(wanted_build, days);
+    end if;
+
     -- A revision is a change that readers can see; building the same day again is none.
-    insert into ops.published_days as p (business_day, build_id, revision, published_at)
-    select d, wanted_build, 1, now() from unnest(days) as d
-    on conflict (business_day) do update
+    insert into ops.published_days as p (business_day, lane, build_id, revision, published_at)
+    select d, wanted_lane, wanted_build, 1, now() from unnest(days) as d
+    on conflict (business_day, lane) do update
         set
             build_id = excluded.build_id,
             published_at = excluded.published_at,
@@ -177,12 +256,12 @@ begin
                     )
                 ) then 1 else 0
             end;
-    delete from ops.held_days where business_day = any(days);
-    insert into ops.held_days (business_day, build_id, reason)
-    select d.business_day, wanted_build, coalesce(d.reason, 'audit failed')
+    delete from ops.held_days where business_day = any(days) and lane = wanted_lane;
+    insert into ops.held_days (business_day, lane, build_id, reason)
+    select d.business_day, wanted_lane, wanted_build, coalesce(d.reason, 'audit failed')
     from ops.build_days as d
     where d.build_id = wanted_build and d.is_held
-    on conflict (business_day) do update
+    on conflict (business_day, lane) do update
         set build_id = excluded.build_id, reason = excluded.reason, held_at = now();
     delete from ops.dirty_marks where build_id = wanted_build;
     update ops.builds

@@ -96,8 +96,11 @@ create table if not exists pii.callers (
 );
 
 -- ---------------------------------------------------------------- dirty days and builds
+-- Two lanes: `facts` of a day are a function of what is staged for it, `followups` of the published
+-- calls around it. A day is dirty, built, held and published in each lane by itself.
 create table if not exists ops.builds (
     build_id bigint generated always as identity primary key,
+    lane text not null default 'facts' check (lane in ('facts', 'followups')),
     status text not null default 'claimed'
     check (status in ('claimed', 'built', 'audited', 'published', 'held', 'abandoned', 'failed')),
     started_at timestamptz not null default now(),
@@ -122,6 +125,7 @@ create table if not exists ops.dirty_marks (
     reason text not null,
     marked_at timestamptz not null default now(),
     build_id bigint references ops.builds,
+    lane text not null default 'facts' check (lane in ('facts', 'followups')),
     batch_limit integer   -- days that may be built together, after a larger build failed
 );
 create index if not exists dirty_marks_build on ops.dirty_marks (build_id);
@@ -132,6 +136,7 @@ create table if not exists ops.marts (
     columns text[] not null,
     primary_key text[] not null,
     is_by_day boolean not null,
+    lane text not null default 'facts' check (lane in ('facts', 'followups')),
     contract text not null
 );
 
@@ -153,18 +158,55 @@ create table if not exists ops.publications (
 );
 
 create table if not exists ops.published_days (
-    business_day date primary key,
+    business_day date not null,
+    lane text not null default 'facts' check (lane in ('facts', 'followups')),
     build_id bigint not null references ops.builds,
     revision integer not null,
-    published_at timestamptz not null
+    published_at timestamptz not null,
+    primary key (business_day, lane)
 );
 
 create table if not exists ops.held_days (
-    business_day date primary key,
+    business_day date not null,
+    lane text not null default 'facts' check (lane in ('facts', 'followups')),
     build_id bigint not null references ops.builds,
     reason text not null,
-    held_at timestamptz not null default now()
+    held_at timestamptz not null default now(),
+    primary key (business_day, lane)
 );
+
+-- How far each source's published calls reach, as the marks of follow-ups last took it into account.
+create table if not exists ops.source_horizons (
+    source text primary key references ops.sources,
+    newest_arrival_at timestamptz
+);
+
+-- Instances that were made before there were follow-ups have one lane.
+do $$
+declare
+    relation text;
+begin
+    foreach relation in array array['builds', 'dirty_marks', 'marts', 'published_days', 'held_days']
+    loop
+        execute format(
+            'alter table ops.%I add column if not exists lane text not null default %L '
+            'check (lane in (%L, %L))', relation, 'facts', 'facts', 'followups'
+        );
+        if relation in ('published_days', 'held_days') and exists (
+            select from pg_constraint
+            where
+                conrelid = format('ops.%I', relation)::regclass
+                and contype = 'p'
+                and cardinality(conkey) = 1
+        ) then
+            execute format(
+                'alter table ops.%1$I drop constraint %2$I, add primary key (business_day, lane)',
+                relation, relation || '_pkey'
+            );
+        end if;
+    end loop;
+end
+$$;
 
 create table if not exists ops.model_results (
     build_id bigint not null references ops.builds,
@@ -193,9 +235,10 @@ create table if not exists ops.expectation_results (
     checked_at timestamptz not null default now()
 );
 
--- What a reader may know of the state of each day; `provisional` = newer rows wait to be built.
-create or replace view ops.data_status as
+-- State of each day in each lane; `provisional` = newer rows wait to be built.
+create or replace view ops.lane_status as
 select
+    coalesce(p.lane, h.lane, d.lane) as lane,
     coalesce(p.business_day, h.business_day, d.business_day) as business_day,
     case
         when h.business_day is not null then 'held'
@@ -206,9 +249,24 @@ select
     coalesce(p.revision, 0) as revision,
     h.reason
 from ops.published_days as p
-full join ops.held_days as h on p.business_day = h.business_day
-full join (select distinct business_day from ops.dirty_marks) as d
-    on coalesce(p.business_day, h.business_day) = d.business_day;
+full join ops.held_days as h on p.business_day = h.business_day and p.lane = h.lane
+full join (select distinct business_day, lane from ops.dirty_marks) as d
+    on
+        coalesce(p.business_day, h.business_day) = d.business_day
+        and coalesce(p.lane, h.lane) = d.lane;
+
+-- What a reader may know of the state of each day.
+create or replace view ops.data_status as
+select
+    f.business_day,
+    f.status,
+    f.published_at,
+    f.revision,
+    f.reason,
+    u.status as followup_status
+from ops.lane_status as f
+left join ops.lane_status as u on f.business_day = u.business_day and u.lane = 'followups'
+where f.lane = 'facts';
 
 -- The days that dbt builds now: those of the one build that is claimed and not yet published.
 create or replace view ops.claimed_days as

@@ -19,6 +19,10 @@ regions as (
     select * from {{ ref('dim_region') }}
 ),
 
+business_types as (
+    select * from {{ ref('dim_business_type') }}
+),
+
 sources as (
     select * from {{ ref('dim_source') }}
 ),
@@ -86,6 +90,7 @@ final as (
         coalesce(regions.region_name, described.region_code) as region_name,
         described.channel,
         described.business_type,
+        coalesce(business_types.product_line, 'unknown') as product_line,
         described.hotline_id,
         described.transfer_type,
         described.connected_at,
@@ -119,6 +124,7 @@ final as (
             and described.business_day >= queues.valid_from
             and (queues.valid_to is null or described.business_day < queues.valid_to)
     left join regions on described.region_code = regions.region_code
+    left join business_types on described.business_type = business_types.business_type
 )
 
 select * from final

@@ -23,6 +23,10 @@ regions as (
     select * from {{ ref('dim_region') }}
 ),
 
+business_types as (
+    select * from {{ ref('dim_business_type') }}
+),
+
 sources as (
     select * from {{ ref('dim_source') }}
 ),
@@ -125,6 +129,7 @@ final as (
         coalesce(regions.region_name, described.region_code) as region_name,
         described.channel,
         described.business_type,
+        coalesce(business_types.product_line, 'unknown') as product_line,
         described.hotline_id,
         described.priority,
         described.hangup_party,
@@ -178,6 +183,7 @@ final as (
             and described.business_day >= agents.valid_from
             and (agents.valid_to is null or described.business_day < agents.valid_to)
     left join regions on described.region_code = regions.region_code
+    left join business_types on described.business_type = business_types.business_type
 )
 
 select * from final

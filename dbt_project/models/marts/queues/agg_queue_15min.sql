@@ -15,6 +15,10 @@ queues as (
     select * from {{ ref('int_queues__versions') }}
 ),
 
+business_types as (
+    select * from {{ ref('dim_business_type') }}
+),
+
 sources as (
     select * from {{ ref('dim_source') }}
 ),
@@ -144,6 +148,7 @@ final as (
         grid.queue_id,
         coalesce(queues.queue_name, grid.queue_id) as queue_name,
         coalesce(queues.business_type, 'unknown') as business_type,
+        coalesce(business_types.product_line, 'unknown') as product_line,
         to_char(grid.interval_start_at at time zone sources.time_zone, 'HH24:MI') as local_interval,
         extract(hour from grid.interval_start_at at time zone sources.time_zone)::integer
             as local_hour,
@@ -184,6 +189,7 @@ final as (
             and grid.queue_id = queues.queue_id
             and grid.business_day >= queues.valid_from
             and (queues.valid_to is null or grid.business_day < queues.valid_to)
+    left join business_types on queues.business_type = business_types.business_type
     left join visit_sums
         on
             grid.business_day = visit_sums.business_day

@@ -19,6 +19,10 @@ regions as (
     select * from {{ ref('dim_region') }}
 ),
 
+business_types as (
+    select * from {{ ref('dim_business_type') }}
+),
+
 sources as (
     select * from {{ ref('dim_source') }}
 ),
@@ -85,6 +89,7 @@ final as (
         coalesce(regions.region_name, described.region_code) as region_name,
         described.channel,
         coalesce(described.business_type, 'unknown') as business_type,
+        coalesce(business_types.product_line, 'unknown') as product_line,
         coalesce(described.hotline_id, 'unknown') as hotline_id,
         described.outcome,
         described.abandon_stage,
@@ -139,6 +144,8 @@ final as (
             and described.business_day >= agents.valid_from
             and (agents.valid_to is null or described.business_day < agents.valid_to)
     left join regions on described.region_code = regions.region_code
+    left join business_types
+        on coalesce(described.business_type, 'unknown') = business_types.business_type
 )
 
 select * from final

@@ -1,19 +1,6 @@
--- One row per team of a source, as its newest member's roster line describes it.
+-- One row per team of a source and period in which neither its name nor its region changes.
 with versions as (
-    select * from {{ ref('int_agents__versions') }}
-),
-
-ranked as (
-    select
-        source,
-        team_id,
-        team_name,
-        region_code,
-        row_number() over (
-            partition by source, team_id
-            order by valid_from desc, agent_id asc
-        ) as newest
-    from versions
+    select * from {{ ref('int_teams__versions') }}
 ),
 
 final as (
@@ -21,9 +8,11 @@ final as (
         source,
         team_id,
         team_name,
-        region_code
-    from ranked
-    where newest = 1
+        region_code,
+        valid_to is null as is_current,
+        valid_from,
+        valid_to
+    from versions
 )
 
 select * from final
