@@ -19,7 +19,7 @@ from callhouse import landing, semantic, transform, warehouse
 from callhouse.runner import postgres
 from callhouse.semantic import query
 from callhouse.settings import Settings
-from callhouse.transform import dbt
+from callhouse.transform import dbt, state
 
 # Clocks in Berlin are put back on 26 October 2025, and the year ends among these days. The gaps
 # leave windows open until a much later day closes them.
@@ -246,6 +246,8 @@ def test_no_follow_up_waits(published: psycopg.Connection, settings: Settings) -
         "select followup_status, count(*) from bi.data_status group by 1"
     ).fetchall()
     assert statuses == [("complete", len(DAYS))]
+    lines = state.sentences(state.data_state(settings))
+    assert f"follow-ups: {len(DAYS)} complete, 0 provisional, 0 held" in lines
 
 
 def test_anonymous_contacts_are_left_out_and_counted(
