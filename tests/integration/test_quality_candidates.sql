@@ -104,6 +104,7 @@ select
     l.source,
     l.call_id,
     'none' as queue_id,
+    null::text[] as data_issues,
     min(l.arrived_at) as arrived_at,
     max(l.ended_at) as ended_at,
     count(*) filter (where l.outcome = 'answered')::integer as agent_connections_count,
