@@ -15,6 +15,7 @@ import pytest
 
 from callhouse import landing, semantic, simulate, transform, warehouse
 from callhouse.runner import postgres
+from callhouse.security import login_password, people
 from callhouse.settings import Settings
 
 SOURCE = "sample_hotline"
@@ -444,6 +445,46 @@ def test_events_say_what_the_call_says(marts: psycopg.Connection, truth: Path) -
             " and e.event in ('arrived', 'ended', 'queue_entered', 'answered')",
         ),
     )
+
+
+SCOPED = {
+    "manager": ("region", "CN-GD", "region_code"),
+    "lead": ("team", "GZ-A", "team_id"),
+    "agent_101": ("agent", "101", "agent_id"),
+    "nobody_yet": None,
+}
+SHOWN = {  # relation → scope columns that it has
+    "fct_agent_states": ("region_code", "team_id", "agent_id"),
+    "agg_agent_15min": ("region_code", "team_id", "agent_id"),
+    "fct_agent_offers": ("region_code", "team_id", "agent_id"),
+    "fct_ivr_steps": ("region_code",),
+    "fct_channel_requests": ("region_code", "team_id", "agent_id"),
+    "fct_call_events": ("region_code", "team_id", "agent_id"),
+    "fct_survey_responses": ("region_code", "team_id", "agent_id"),
+}
+
+
+def test_each_person_sees_the_rows_of_their_scope_only(
+    settings: Settings, marts: psycopg.Connection
+) -> None:
+    with psycopg.connect(settings.dsn("postgres")) as server:
+        for name, scope in SCOPED.items():
+            scopes = (scope[:2],) if scope else ()
+            people.ensure(settings, server, people.Person(name, name, scopes))
+    for name, scope in SCOPED.items():
+        address = settings.dsn("callhouse_pipeline").split(" user=")[0]
+        login = f"{address} user={name} password={login_password(settings, name)}"
+        with psycopg.connect(login) as own:
+            for relation, columns in SHOWN.items():
+                (found,) = warehouse.one(own, f"select count(*) from bi.{relation}")
+                expected = 0
+                if scope and scope[2] in columns:
+                    (expected,) = warehouse.one(
+                        marts,
+                        f"select count(*) from marts.{relation} where {scope[2]} = '{scope[1]}'",
+                    )
+                    assert expected > 0
+                assert found == expected, (name, relation)
 
 
 def test_another_full_build_changes_no_row(marts: psycopg.Connection, settings: Settings) -> None:
