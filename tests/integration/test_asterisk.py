@@ -454,6 +454,16 @@ def test_what_is_no_event_goes_to_quarantine(emptied: Settings, tmp_path: Path) 
     assert "1748908802" not in rows[2][2]
 
 
+def test_a_file_whose_lines_all_have_the_same_issue(emptied: Settings, tmp_path: Path) -> None:
+    """Issues are arrays: as a text that is the same in every row they stopped the whole file."""
+    path = tmp_path / "queue_log"
+    path.write_text("1748908800|NONE|NONE|A/1|MOOD|1\n1748908801|NONE|NONE|A/1|MOOD|2\n")
+    assert land(emptied, path)[0].staged == 2
+    with warehouse.connect(emptied) as connection:
+        found = connection.execute("select distinct data_issues from staging.asterisk_events")
+        assert found.fetchall() == [(["unknown_event:MOOD"],)]
+
+
 def test_a_growing_log_is_landed_again_and_again(
     emptied: Settings, logs: dict[str, list[str]], tmp_path: Path
 ) -> None:

@@ -80,7 +80,13 @@ cut as (
         stretches.kind,
         stretches.reason,
         stretches.call_id,
-        stretches.is_login,
+        -- Whether after-call work is outside of every login is known on the day it begins.
+        stretches.is_login
+        and (
+            stretches.kind <> 'acw'
+            or (lower(stretches.during) at time zone sources.time_zone)::date
+            = stretches.own_day + around.shift
+        ) as is_login,
         stretches.is_provisional,
         stretches.own_day + around.shift as business_day,
         stretches.during * tstzrange(

@@ -56,11 +56,12 @@ steps as (
             'AGENTCALLBACKLOGOFF'
         )
     union all
-    -- A paused member is not rung.
+    -- A paused member is not rung. Rings of a call of the day before are left out: not every day
+    -- that the pause could reach knows them.
     select
-        source,
-        agent_id,
-        queue_id,
+        work.source,
+        work.agent_id,
+        work.queue_id,
         true as is_of_queue,
         'ring' as step,
         null as reason,
@@ -68,10 +69,13 @@ steps as (
         null as line_number,
         null as row_hash,
         null as newest_event_at,
-        business_day,
-        started_at as event_at
+        work.business_day,
+        work.started_at as event_at
     from work
-    where state = 'ring'
+    inner join sources on work.source = sources.source
+    where
+        work.state = 'ring'
+        and (work.started_at at time zone sources.time_zone)::date = work.business_day
 ),
 
 -- Within a second the file's order counts; where a file was cut there, a pause that ends comes

@@ -262,7 +262,7 @@ wrapups as (
         wrapups.turn_at as started_at,
         least(
             wrapups.turn_at + wrapups.wrapup_seconds * interval '1 second',
-            wrapups.turn_at + interval '16 hours',
+            wrapups.turn_at + interval '8 hours',
             wrapups.over_at
         ) as ended_at
     from ordered as wrapups
@@ -272,7 +272,7 @@ wrapups as (
             and wrapups.agent_id = latest.agent_id
             and wrapups.talks_before = latest.talks_before
             and latest.turn = 'talk'
-            and wrapups.turn_at < latest.turn_at + interval '16 hours'
+            and wrapups.turn_at < latest.turn_at + interval '8 hours'
     where wrapups.turn = 'wrapup' and wrapups.wrapup_seconds > 0
 ),
 
