@@ -55,15 +55,19 @@ def replaced(callers: Callers, *numbers: str | None) -> list[dict[str, object]]:
     ],
 )
 def test_numbers_are_normalised(text: str, number: str, region: str) -> None:
-    found, prefix = PhoneBook("CN").look_up(text)
-    assert (found, prefix.region, prefix.is_phone) == (number, region, True)
+    found = PhoneBook("CN").look_up(pl.Series([text])).row(0, named=True)
+    assert (found["number"], found["region"], found["is_phone"]) == (number, region, True)
 
 
 def test_a_remembered_prefix_gives_what_the_library_gives() -> None:
-    book = PhoneBook("CN")
-    book.look_up("13580001111")
-    for text in ("13580002222", "13580009999"):
-        assert book.look_up(text) == PhoneBook("CN").look_up(text)
+    book, texts = PhoneBook("CN"), ["13580001111", "13580002222", "13580009999", None, "office"]
+    together = book.look_up(pl.Series(texts))
+    assert len(book._known) == 1
+    assert together.rows() == [
+        PhoneBook("CN").look_up(pl.Series([text], dtype=pl.String)).row(0) for text in texts
+    ]
+    assert together.get_column("number").to_list()[2:] == ["+8613580009999", None, None]
+    assert book.look_up(pl.Series(["13580003333"])).row(0)[0] == "+8613580003333"
     assert len(book._known) == 1
 
 
@@ -96,8 +100,8 @@ def test_found_callers_are_encrypted_once(settings: Settings) -> None:
     found = callers(settings)
     replaced(found, "13800138000", "+8613800138000")
     replaced(found, "13800138000")
-    assert len(found.found) == 1
-    token, kind, content = found.found[0]
+    [(token, kind, content)] = found.take_found()
+    assert found.take_found() == []
     assert kind == "phone" and b"13800138000" not in content
     assert Cipher(settings).decrypt(content) == b"+8613800138000"
     assert token != hashlib.sha256(b"phone:+8613800138000").digest()[:16]

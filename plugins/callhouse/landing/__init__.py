@@ -229,7 +229,6 @@ class _Unit:
             dict.fromkeys(days, 0) if self.record.heads else tally.days,
             has_changed=settlement.duplicates > 0 or self.record.heads is not None,
         )
-        store.save_callers(self.connection, self.callers)
         store.save_members(self.connection, self.feed.name, tally.members)
         store.save_roster(
             self.connection, self.record, self.feed.name, settlement.days | moved_days | days
@@ -288,12 +287,17 @@ class _Unit:
         """Parse one block and encode another while the server takes a third."""
         with ExitStack() as stack:
             side = stack.enter_context(warehouse.connect(self.settings, autocommit=True))
-            writer = stack.enter_context(ThreadPoolExecutor(1))
+            for_callers = stack.enter_context(warehouse.connect(self.settings, autocommit=True))
+            writer, keeper = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
             partitions = store.Partitions(side, self.record.table)
             sending: Future[None] | None = None
+            saving: Future[None] | None = None
             reader = stack.enter_context(ThreadPoolExecutor(1))
             for batch in _ahead(batches, reader):
                 rows = self._count(batch, side)
+                if saving:
+                    saving.result()
+                saving = keeper.submit(store.save_callers, for_callers, self.callers.take_found())
                 if self.record.partitioned:
                     partitions.ensure(self.tally.days)
                 block = ("", b"")
@@ -306,6 +310,8 @@ class _Unit:
                     self.progress(self.file.name, self.tally.read, batch.position)
             if sending:
                 sending.result()
+            if saving:
+                saving.result()
 
     def _send(self, statement: str, data: bytes, rejected: list[Rejected]) -> None:
         if data:

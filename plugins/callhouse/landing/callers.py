@@ -5,6 +5,7 @@ Nothing here writes a number in clear; what `Callers.found` collects is encrypte
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -67,6 +68,12 @@ def region_of(number: phonenumbers.PhoneNumber) -> str | None:
     return country if country and country != "001" else None
 
 
+def _bare(text: str) -> str | None:
+    """A number without the marks that people put into it; None for what is no number."""
+    text = PUNCTUATION.sub("", unicodedata.normalize("NFKC", text))
+    return text if text.isascii() and text.removeprefix("+").isdigit() else None
+
+
 class PhoneBook:
     """Normalises numbers; the slow library is asked once per prefix."""
 
@@ -74,17 +81,40 @@ class PhoneBook:
         self.country = country
         self._known: dict[tuple[str, int], Prefix] = {}
 
-    def look_up(self, text: str) -> tuple[str | None, Prefix]:
-        """(E.164 number or bare digits, prefix) of a caller as the source wrote it."""
-        if not (text.isascii() and text.isdigit()):
-            text = PUNCTUATION.sub("", unicodedata.normalize("NFKC", text))
-            if not (text.isascii() and text.removeprefix("+").isdigit()):
-                return None, Prefix("", 0, None, None, is_phone=False)
-        key = (text[:-LINE_DIGITS], len(text))
-        found = self._known.get(key)
+    def look_up(self, texts: pl.Series) -> pl.DataFrame:
+        """Per text as a source wrote it: `number` in E.164 or bare digits, and its Prefix.
+
+        A text that is no number has none.
+        """
+        digits = texts.str.contains(r"^[0-9]+$")
+        if not digits.all():
+            texts = texts.zip_with(digits, texts.map_elements(_bare, pl.String))
+        frame = pl.DataFrame({"text": texts}).with_columns(
+            pl.col("text").str.head(-LINE_DIGITS).alias("prefix"),
+            pl.col("text").str.len_bytes().alias("length"),
+        )
+        first = frame.drop_nulls().unique(("prefix", "length"), keep="first")
+        known = [
+            (prefix, length, *dataclasses.astuple(self._prefix(prefix, length, text)))
+            for text, prefix, length in first.iter_rows()
+        ]
+        schema = {
+            "prefix": pl.String, "length": pl.UInt32, "head": pl.String, "drop": pl.Int64,
+            "region": pl.String, "carrier": pl.String, "is_phone": pl.Boolean,
+        }  # fmt: skip
+        return frame.join(
+            pl.DataFrame(known, schema, orient="row"),
+            on=("prefix", "length"), how="left", maintain_order="left",
+        ).select(
+            (pl.col("head") + pl.col("text").str.slice(pl.col("drop"))).alias("number"),
+            "region", "carrier", "is_phone",
+        )  # fmt: skip
+
+    def _prefix(self, prefix: str, length: int, text: str) -> Prefix:
+        found = self._known.get((prefix, length))
         if found is None:
-            found = self._known[key] = self._learn(text)
-        return found.head + text[found.drop :], found
+            found = self._known[prefix, length] = self._learn(text)
+        return found
 
     def _learn(self, text: str) -> Prefix:
         try:
@@ -131,14 +161,12 @@ class Callers:
             )
         if self._known.height > REMEMBERED:
             self._known = self._known.clear()
+        new = rows.select(pl.col("caller").drop_nulls().unique()).join(
+            self._known, on="caller", how="anti"
+        )
+        if new.height:
+            self._known = pl.concat([self._known, self._resolve(new.get_column("caller"))])
         joined = rows.join(self._known, on="caller", how="left", maintain_order="left")
-        is_new = pl.col("caller").is_not_null() & pl.col("is_odd").is_null()
-        new = joined.filter(is_new).get_column("caller").unique().to_list()
-        if new:
-            columns = zip(*map(self._resolve, new), strict=True)
-            resolved = pl.DataFrame(dict(zip(KNOWN, columns, strict=True)), KNOWN)
-            self._known = pl.concat([self._known, resolved])
-            joined = joined.update(resolved, on="caller", how="left")
         odd = pl.lit("irregular:caller")
         issues = pl.col("data_issues")
         return joined.with_columns(
@@ -150,25 +178,49 @@ class Callers:
             .otherwise(issues).alias("data_issues"),
         ).drop("caller", "found_region", "found_carrier", "is_odd")  # fmt: skip
 
-    def _resolve(self, value: str) -> tuple[str, bytes | None, str | None, str | None, bool]:
-        """A row of KNOWN."""
+    def _resolve(self, texts: pl.Series) -> pl.DataFrame:
+        """KNOWN of callers that were not seen before."""
         if self._book is None:
-            return value, self._token("id", value, f"id:{self.source}:{value}"), None, None, False
-        number, prefix = self._book.look_up(value)
-        if number is None:
-            return value, None, None, None, True
-        token = self._token("phone", number, f"phone:{number}")
-        return value, token, prefix.region, prefix.carrier, not prefix.is_phone
+            tokens = self._tokens("id", texts.to_list(), f"id:{self.source}:")
+            return pl.DataFrame(
+                {"caller": texts, "caller_token": tokens, "found_region": None,
+                 "found_carrier": None, "is_odd": False}, KNOWN,
+            )  # fmt: skip
+        found = self._book.look_up(texts)
+        tokens = self._tokens("phone", found.get_column("number").to_list(), "phone:")
+        return found.select(
+            texts.alias("caller"),
+            pl.Series("caller_token", tokens, pl.Binary),
+            pl.col("region").alias("found_region"),
+            pl.col("carrier").alias("found_carrier"),
+            (~pl.col("is_phone")).fill_null(True).alias("is_odd"),
+        )
 
-    def _token(self, kind: str, value: str, message: str) -> bytes:
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(message.encode())
-        outer.update(inner.digest())
-        token = outer.digest()[:16]
-        if token not in self._saved:
-            self._saved.add(token)
-            self.found.append((token, kind, self.cipher.encrypt(value.encode())))
-        return token
+    def _tokens(self, kind: str, values: list[str | None], scope: str) -> list[bytes | None]:
+        """Keyed hashes of `values` within `scope`; what is new is encrypted into `found`."""
+        inner_start, outer_start = self._inner.copy(), self._outer
+        inner_start.update(scope.encode())
+        encrypt, saved, found = self.cipher.encrypt, self._saved, self.found
+        tokens: list[bytes | None] = []
+        for value in values:
+            if value is None:
+                tokens.append(None)
+                continue
+            content = value.encode()
+            inner, outer = inner_start.copy(), outer_start.copy()
+            inner.update(content)
+            outer.update(inner.digest())
+            token = outer.digest()[:16]
+            tokens.append(token)
+            if token not in saved:
+                saved.add(token)
+                found.append((token, kind, encrypt(content)))
+        return tokens
+
+    def take_found(self) -> list[tuple[bytes, str, bytes]]:
+        """What was found since the last time: token, kind, encrypted value."""
+        taken, self.found = self.found, []
+        return taken
 
 
 class Cipher:

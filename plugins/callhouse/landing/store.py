@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from callhouse.landing import binary
-from callhouse.landing.callers import KEY_VERSION, Callers, Cipher
+from callhouse.landing.callers import KEY_VERSION, Cipher
 from callhouse.sources import contract
 from callhouse.sources.contract import Record, Rejected
 
@@ -22,6 +22,7 @@ ONE_DAY = datetime.timedelta(days=1)
 PREVIEW_CHARACTERS = 200
 COPY_CHUNK = 1 << 20
 CONFLICT = "conflicting_version"
+_THREE_FIELDS = struct.pack(">hi", 3, 16)  # and the length of the first, a uuid
 
 
 def identifier(table: str) -> sql.Identifier:
@@ -137,25 +138,32 @@ def printable(text: str) -> str:
 
 
 # ------------------------------------------------------------------------------ after the rows
-def save_callers(connection: psycopg.Connection, callers: Callers) -> None:
-    """Add the encrypted callers that are not known yet. Sorted: feeds must not wait crosswise."""
-    if not callers.found:
+def save_callers(connection: psycopg.Connection, found: list[tuple[bytes, str, bytes]]) -> None:
+    """Add the encrypted callers (token, kind, content) that are not known yet, and commit.
+
+    On a connection of its own, while their rows are still being copied: landing would wait for it
+    at the end of a file, and two feeds for each other's callers. Should the file be refused after
+    all, an encrypted caller without a call is left, which the next file with the caller uses.
+    """
+    if not found:
         return
-    connection.execute(
-        "create temporary table landed_callers (token uuid, kind text, content bytea) "
-        "on commit drop"
-    )
     data = bytearray(binary.HEADER)
-    for token, kind, content in callers.found:
-        data += struct.pack(">hi", 3, 16) + token
-        data += struct.pack(">i", len(kind)) + kind.encode()
+    for token, kind, content in found:
+        data += _THREE_FIELDS + token + struct.pack(">i", len(kind)) + kind.encode()
         data += struct.pack(">i", len(content)) + content
-    copy(connection, "copy landed_callers from stdin (format binary)", bytes(data + binary.TRAILER))
-    connection.execute(
-        "insert into pii.callers (caller_token, key_version, kind, content) "
-        "select token, %s, kind, content from landed_callers order by token "
-        "on conflict (caller_token) do nothing", [KEY_VERSION],
-    )  # fmt: skip
+    data += binary.TRAILER
+    with connection.transaction():
+        connection.execute(
+            "create temporary table if not exists found_callers "
+            "(token uuid, kind text, content bytea) on commit delete rows"
+        )
+        copy(connection, "copy found_callers from stdin (format binary)", bytes(data))
+        # Sorted: two feeds that save the same callers must not wait crosswise.
+        connection.execute(
+            "insert into pii.callers (caller_token, key_version, kind, content) "
+            "select token, %s, kind, content from found_callers order by token "
+            "on conflict (caller_token) do nothing", [KEY_VERSION],
+        )  # fmt: skip
 
 
 def save_members(connection: psycopg.Connection, source: str, members: dict[str, set[str]]) -> None:

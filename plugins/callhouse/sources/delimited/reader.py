@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from callhouse.sources.contract import Inspection, RefusedError, Rejected
@@ -287,7 +286,8 @@ class _BlockParser:
         self.texts: list[bytes] = []  # what is parsed, in UTF-8
         self.contents: list[bytes] = []  # what was in the file
         self.special: dict[int, list[str]] = {}  # position in `kept` → cells parsed one by one
-        self.is_padded = True
+        self.is_odd = True  # blanks other than those of ASCII may be there
+        self.has_blanks = True
 
     def parse(
         self, *, is_first: bool, is_last: bool, is_cut: bool, position: float
@@ -301,9 +301,9 @@ class _BlockParser:
                 self.kept, headers = self.kept[1:], 1
         else:
             used, blank, headers = self._sort_out(is_last=is_last, is_cut=is_cut)
-        rows = RawRows(
-            self._frame(), self.contents, self.is_padded, self.rejected, blank, headers, position
-        )
+        frame = self._frame()
+        is_padded = self.is_odd or (self.has_blanks and self._has_padding(frame))
+        rows = RawRows(frame, self.contents, is_padded, self.rejected, blank, headers, position)
         return rows, used
 
     def _is_plain(self) -> bool:
@@ -321,21 +321,21 @@ class _BlockParser:
         if self.header.line is not None and self.start > 1 and self.header.line in joined:
             return False
         wanted, delimiter = self.header.width - 1, self.delimiter
-        self.is_padded = not joined.isascii() or self._has_padding(joined)
+        self.is_odd = not joined.isascii()
+        self.has_blanks = b" " in joined or b"\t" in joined
         counts = set(map(bytes.count, self.lines, repeat(delimiter)))
         return counts <= {wanted} and (wanted > 0 or all(self.lines))
 
-    def _has_padding(self, joined: bytes) -> bool:
-        """Whether some cell may begin or end with a blank."""
-        blanks = b" " if self.delimiter == b"\t" else b" \t"
-        data = np.frombuffer(b"\n" + joined + b"\n", np.uint8)
-        for blank in blanks:
-            if blank in joined:
-                at = np.flatnonzero(data == blank)
-                beside = np.concatenate((data[at - 1], data[at + 1]))
-                if ((beside == self.delimiter[0]) | (beside == 10)).any():
-                    return True
-        return False
+    def _has_padding(self, frame: pl.DataFrame) -> bool:
+        """Whether some cell begins or ends with a blank."""
+        cells = pl.col(self.header.names)
+        ends = [
+            end(blank).any()
+            for blank in (" ", "\t")
+            if blank.encode() != self.delimiter
+            for end in (cells.str.starts_with, cells.str.ends_with)
+        ]
+        return any(any(frame.select(end).row(0)) for end in ends)
 
     def _reject(self, index: int, code: str, reason: str, content: bytes) -> None:
         number = self.start + index
