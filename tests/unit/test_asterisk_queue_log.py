@@ -232,5 +232,5 @@ def test_a_second_exchange_is_a_second_feed(settings: Settings) -> None:
     file.write_text("feed: branch_queue_log\nvendor: asterisk\nlabel: Branch\ncountry: DE\n")
     assert registry.feed(settings, "branch_queue_log").label == "Branch"
     file.write_text("feed: branch_queue_log\nvendor: asterix\n")
-    with pytest.raises(CallhouseError, match="'asterix' is not one of .*asterisk, delimited"):
+    with pytest.raises(CallhouseError, match=r"'asterix' is not one of .*asterisk, delimited"):
         registry.feed(settings, "branch_queue_log")
