@@ -51,10 +51,10 @@ def encode(
         item = fields.get(values.name)
         if item is not None and item.kind == "json":
             values = _json(values)
-        if values.dtype == pl.String and not nulls and (values == values[0]).all():
-            same[values.name] = values[0].encode()
-        elif values.name == "data_issues":
+        if values.name == "data_issues":
             varying[values.name] = [_text_arrays(values)]
+        elif values.dtype == pl.String and not nulls and (values == values[0]).all():
+            same[values.name] = values[0].encode()
         elif values.dtype == pl.String:
             varying[values.name] = _texts(values)
         else:
