@@ -5,7 +5,8 @@ quarantine. One DAG per registered feed.
 **Owner** data-engineering
 
 **Schedule** As soon as a file has arrived in `inbox/<feed>/` and has stopped growing; every ten
-minutes besides, because a wake-up can be lost.
+minutes besides, because a wake-up can be lost. A feed with a `location` in object storage is looked
+through by that clock; an object is fetched once.
 
 **Rerun** Trigger the DAG: it takes what lies in the folder *now* (a now-run, there are no intervals
 to fill). Always safe: a file that was landed is recognised by its content and changes nothing. To

@@ -378,6 +378,13 @@ def test_no_number_is_kept_in_clear(emptied: Settings, tmp_path: Path) -> None:
     assert "138001" not in members[0]
 
 
+def test_a_file_whose_records_all_have_the_same_issue(emptied: Settings, tmp_path: Path) -> None:
+    new = [CONTACT | {"ContactId": name, "DisconnectReason": "NOVEL"} for name in ("a", "b")]
+    land(emptied, CONTACTS, write(tmp_path / "a", *new))
+    issues = "select distinct data_issues from staging.amazon_connect_contacts"
+    assert asked(emptied, issues) == [(["unknown:disconnect_reason=NOVEL"],)]
+
+
 def test_unknown_fields_are_kept(emptied: Settings, tmp_path: Path) -> None:
     land(emptied, CONTACTS, write(tmp_path / "a", CONTACT | {"Novelty": {"Depth": [1, {"a": 2}]}}))
     found = asked(emptied, "select other_fields -> 'Novelty' from staging.amazon_connect_contacts")

@@ -199,7 +199,8 @@ def test_an_end_within_an_object(tmp_path: Path) -> None:
         ({"InitiationTimestamp": None}, "unreadable_time"),
         ({"InitiationTimestamp": "yesterday"}, "unreadable_time"),
         ({"InitiationTimestamp": "1970-01-01T00:00:00Z"}, "implausible_day"),
-        ({"InitiationTimestamp": "9999-01-01T00:00:00Z"}, "implausible_day"),
+        ({"InitiationTimestamp": "9999-12-31T23:59:59Z"}, "implausible_day"),
+        ({"InitiationTimestamp": "0001-01-01T00:00:00Z"}, "implausible_day"),
     ],
 )
 def test_records_of_no_contact_go_to_quarantine(
@@ -248,6 +249,41 @@ def test_odd_values_are_empty_and_told(tmp_path: Path) -> None:
         "missing:last_update_at", "out_of_scale:survey_score", "unreadable:connection_attempts",
         "unreadable:disconnected_at", "unreadable:hold_seconds", "unreadable:talk_seconds",
     ]  # fmt: skip
+
+
+ODD: tuple[Any, ...] = (5, 1.5, True, "", [], ["x"], {}, {"a": 1}, 10**400, "\0")
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("kind", ["contacts", "agent_events"])
+def test_no_value_of_an_odd_type_is_fatal(tmp_path: Path, kind: str, odd: Any) -> None:
+    """Each field of each record in turn."""
+
+    def spoilt(content: Any) -> list[Any]:
+        found = []
+        for key, value in content.items():
+            found.append(content | {key: odd})
+            if isinstance(value, dict):
+                found += [content | {key: below} for below in spoilt(value)]
+            elif isinstance(value, list) and value:
+                found += [content | {key: [below]} for below in spoilt(value[0])]
+        return found
+
+    records = spoilt(CONTACT if kind == "contacts" else EVENT)
+    rows, rejected = landed(tmp_path, *records, kind=kind)
+    assert rows.height + len(rejected) == len(records) > 20
+    assert {row.code for row in rejected} <= {
+        "no_contact_id", "no_event", "unreadable_time", "no_agent",
+    }  # fmt: skip
+
+
+def test_numbers_and_depths_that_json_allows(tmp_path: Path) -> None:
+    text = json.dumps(CONTACT)[:-1]
+    deep = "[" * 400 + "]" * 400
+    rows, rejected = landed(tmp_path, text + ', "Huge": 1e999}', text + f', "Deep": {deep}}}')
+    assert json.loads(rows["other_fields"][0])["Huge"] == "inf"
+    assert [row.code for row in rejected] == ["broken_json"] * len(rejected)
+    assert rows.height + len(rejected) == 2
 
 
 def test_an_agent_s_own_queue_is_none(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ class Storage:
                 str(item.get("VersionId") or item.get("ETag") or item.get("LastModified")),
             )
             for name, item in found.items()
-            if item["type"] == "file" and not name.endswith("/")
+            # A key may end as a folder does, or in what is no name of a file.
+            if item["type"] == "file" and name.rpartition("/")[2] not in ("", ".", "..")
         ]  # fmt: skip
         return sorted(files, key=lambda file: file.address)
 
@@ -101,7 +102,7 @@ class Storage:
 
         try:
             yield
-        except (FileNotFoundError, PermissionError, OSError, BotoCoreError, ClientError) as error:
+        except (OSError, BotoCoreError, ClientError) as error:
             reason = str(error) or type(error).__name__
             raise CallhouseError(
                 f"{address} cannot be read ({' '.join(reason.split())[:200]}): check the address, "

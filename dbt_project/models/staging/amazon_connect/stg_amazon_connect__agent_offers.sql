@@ -52,34 +52,37 @@ offers as (
     group by source, agent_id, call_id, contact_id, ring_number
 ),
 
-final as (
+dated as (
     select
-        offers.source,
-        offers.call_id,
-        (row_number() over (
-            partition by offers.source, local.business_day, offers.call_id
-            order by offers.offered_at, offers.agent_id
-        ))::integer as offer_number,
-        offers.queue_id,
-        offers.agent_id,
-        case
-            when offers.next_state in ('CONNECTED', 'CONNECTED_ONHOLD', 'ENDED') then 'answered'
-            when offers.next_state = 'MISSED' then 'no_answer'
-            when offers.next_state = 'REJECTED' then 'rejected'
-            when offers.next_state = 'ERROR' then 'failed'
-            when offers.next_reason = 'Missed call' then 'no_answer'
-            else 'cancelled'
-        end as outcome,
-        trim_scale(extract(epoch from offers.ended_at - offers.offered_at)) as ring_seconds,
-        local.business_day,
-        offers.offered_at,
-        case when not offers.is_provisional then offers.ended_at end as ended_at
+        offers.*,
+        (offers.offered_at at time zone sources.time_zone)::date as business_day
     from offers
     inner join sources on offers.source = sources.source
-    cross join lateral (
-        select (offers.offered_at at time zone sources.time_zone)::date as business_day
-    ) as local
-    where local.business_day in ({{ claimed_days() }})
+),
+
+final as (
+    select
+        source,
+        call_id,
+        (row_number() over (
+            partition by source, business_day, call_id order by offered_at, agent_id
+        ))::integer as offer_number,
+        queue_id,
+        agent_id,
+        case
+            when next_state in ('CONNECTED', 'CONNECTED_ONHOLD', 'ENDED') then 'answered'
+            when next_state = 'MISSED' then 'no_answer'
+            when next_state = 'REJECTED' then 'rejected'
+            when next_state = 'ERROR' then 'failed'
+            when next_reason = 'Missed call' then 'no_answer'
+            else 'cancelled'
+        end as outcome,
+        trim_scale(extract(epoch from ended_at - offered_at)) as ring_seconds,
+        business_day,
+        offered_at,
+        case when not is_provisional then ended_at end as ended_at
+    from dated
+    where business_day in ({{ claimed_days() }})
 )
 
 select * from final

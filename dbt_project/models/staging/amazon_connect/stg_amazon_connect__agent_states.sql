@@ -28,11 +28,12 @@ days as (
             as goes_on
     from stretches
     inner join sources on stretches.source = sources.source
-    cross join lateral generate_series(
-        (stretches.started_at at time zone sources.time_zone)::date,
-        (stretches.ended_at at time zone sources.time_zone)::date,
-        interval '1 day'
-    ) as day
+    cross join
+        lateral generate_series(
+            (stretches.started_at at time zone sources.time_zone)::date,
+            (stretches.ended_at at time zone sources.time_zone)::date,
+            interval '1 day'
+        ) as day
     where stretches.state is not null
 ),
 
@@ -41,27 +42,26 @@ claimed as (
     where business_day in ({{ claimed_days() }}) and ended_at > started_at
 ),
 
--- A heart beat prolongs a state and begins none.
-compared as (
+followed as (
     select
         *,
-        lag(ended_at) over agent_day is distinct from started_at
-        or (lag(state) over agent_day, lag(reason) over agent_day,
-            lag(call_id) over agent_day, lag(queue_id) over agent_day)
-        is distinct from (state, reason, call_id, queue_id) as is_new
+        lag((ended_at, state, reason, call_id, queue_id)) over agent_day as before
     from claimed
     window agent_day as (
         partition by source, business_day, agent_id order by started_at
     )
 ),
 
+-- A heart beat prolongs a state and begins none.
 numbered as (
     select
         *,
-        count(*) filter (where is_new) over (
+        count(*) filter (
+            where before is distinct from (started_at, state, reason, call_id, queue_id)
+        ) over (
             partition by source, business_day, agent_id order by started_at
         ) as interval_number
-    from compared
+    from followed
 ),
 
 final as (

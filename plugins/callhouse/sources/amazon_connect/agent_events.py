@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from callhouse.sources.amazon_connect import fields, frames
 from callhouse.sources.amazon_connect.contacts import BEGINNINGS, METHODS
 from callhouse.sources.amazon_connect.fields import Reading
 from callhouse.sources.amazon_connect.mapping import AGENT_EVENTS, Feed
-from callhouse.sources.amazon_connect.objects import Found, Json, ObjectFile, cleaned
-from callhouse.sources.contract import Batch, CallerRule, Inspection, Rejected
+from callhouse.sources.amazon_connect.objects import Found, Json, ObjectFile, Row, cleaned
+from callhouse.sources.contract import CallerRule
 
 TYPES = ("LOGIN", "LOGOUT", "STATE_CHANGE", "HEART_BEAT")
 STATUS_TYPES = ("ROUTABLE", "CUSTOM", "OFFLINE", "SYSTEM")
@@ -37,27 +36,12 @@ class AgentEvents(ObjectFile):
         self.record = AGENT_EVENTS
         self.caller: CallerRule | None = None
 
-    def batches(self, seen: Inspection) -> Iterator[Batch]:
-        """Events, some thousands at once."""
-        for objects in self.objects(seen.size_bytes):
-            rows: list[dict[str, Any]] = []
-            rejected: list[Rejected] = list(objects.rejected)
-            for found in objects.found:
-                row = read(found, self.feed)
-                if isinstance(row, tuple):
-                    rejected.append(self.reject(found.number, found.line, *row, found.text))
-                else:
-                    rows.append(row)
-            yield Batch(
-                frames.typed(rows, AGENT_EVENTS),
-                rejected,
-                read=len(objects.found) + len(objects.rejected),
-                blank_lines=objects.blank_lines,
-                position=objects.position,
-            )
+    def read(self, found: Found) -> Row | tuple[str, str]:
+        """The row of an object, or (code, reason) why it makes none."""
+        return read(found, self.feed)
 
 
-def read(found: Found, feed: Feed) -> dict[str, Any] | tuple[str, str]:
+def read(found: Found, feed: Feed) -> Row | tuple[str, str]:
     """A row, or (code, reason) of an event that does not say whose it is and when."""
     content: Json = cleaned(found.content) if found.has_bad_text else found.content
     reading = Reading()
@@ -120,20 +104,20 @@ def _snapshot(reading: Reading, snapshot: Json, prefix: str) -> tuple[dict[str, 
     """(fields, since when) of a snapshot."""
     status = reading.block(snapshot, "AgentStatus")
     contact = _main_contact(snapshot)
-    state = contact.get("State")
-    method = contact.get("InitiationMethod")
-    contact_id = contact.get("ContactId")
+    method = reading.text(contact, "InitiationMethod")
+    contact_id = reading.text(contact, "ContactId")
+    initial = reading.text(contact, "InitialContactId")
     row = {
-        "status_name": status.get("Name"),
-        "status_type": reading.known(status.get("Type"), STATUS_TYPES, "status_type"),
-        "call_id": contact_id if method in BEGINNINGS else contact.get("InitialContactId"),
+        "status_name": reading.text(status, "Name"),
+        "status_type": reading.known(reading.text(status, "Type"), STATUS_TYPES, "status_type"),
+        "call_id": contact_id if method in BEGINNINGS else initial,
         "contact_id": contact_id,
-        "contact_state": reading.known(state, STATES, "contact_state"),
+        "contact_state": reading.known(reading.text(contact, "State"), STATES, "contact_state"),
         "initiation_method": reading.known(method, METHODS, "initiation_method"),
         "queue_id": fields.queue(reading.block(contact, "Queue")),
     }
     row["call_id"] = row["call_id"] or contact_id
-    since = contact.get("StateStartTimestamp") or status.get("StartTimestamp")
+    since = reading.text(contact, "StateStartTimestamp") or reading.text(status, "StartTimestamp")
     started_at = reading.as_instant(since, "state_started_at") if prefix else None
     return {prefix + name: value for name, value in row.items()}, started_at
 
@@ -141,7 +125,8 @@ def _snapshot(reading: Reading, snapshot: Json, prefix: str) -> tuple[dict[str, 
 def _main_contact(snapshot: Json) -> Json:
     """The contact that the agent is busy with, empty where there is none."""
     contacts = snapshot.get("Contacts")
-    found = [item for item in contacts if isinstance(item, dict)] if contacts else []
+    listed = contacts if isinstance(contacts, list) else []
+    found = [item for item in listed if isinstance(item, dict)]
     if len(found) < 2:
         return found[0] if found else {}
     return min(

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import polars as pl
 
 from callhouse.sources.amazon_connect import fields, frames
 from callhouse.sources.amazon_connect.fields import Reading
 from callhouse.sources.amazon_connect.mapping import CONTACTS, TOLD, Caller, Feed
-from callhouse.sources.amazon_connect.objects import Found, Json, ObjectFile, cleaned
-from callhouse.sources.contract import Batch, Inspection, Rejected
+from callhouse.sources.amazon_connect.objects import Found, Json, ObjectFile, Row, cleaned
 
 CHANNELS = ("VOICE", "CHAT", "TASK", "EMAIL")
 METHODS = (
@@ -50,30 +46,12 @@ class Contacts(ObjectFile):
         self.record = CONTACTS
         self.caller: Caller = feed.caller
 
-    def batches(self, seen: Inspection) -> Iterator[Batch]:
-        """Contact records, some thousands at once."""
-        for objects in self.objects(seen.size_bytes):
-            rows: list[dict[str, Any]] = []
-            rejected: list[Rejected] = list(objects.rejected)
-            for found in objects.found:
-                row = read(found, self.feed)
-                if isinstance(row, tuple):
-                    rejected.append(self.reject(found.number, found.line, *row, found.text))
-                else:
-                    rows.append(row)
-            yield Batch(
-                frames.typed(rows, CONTACTS).with_columns(
-                    pl.lit(None, pl.String).alias("caller_region_code"),
-                    pl.lit(None, pl.String).alias("caller_carrier"),
-                ),
-                rejected,
-                read=len(objects.found) + len(objects.rejected),
-                blank_lines=objects.blank_lines,
-                position=objects.position,
-            )
+    def read(self, found: Found) -> Row | tuple[str, str]:
+        """The row of an object, or (code, reason) why it makes none."""
+        return read(found, self.feed)
 
 
-def read(found: Found, feed: Feed) -> dict[str, Any] | tuple[str, str]:
+def read(found: Found, feed: Feed) -> Row | tuple[str, str]:
     """A row, or (code, reason) of a record that says of no contact when it was."""
     content: Json = cleaned(found.content) if found.has_bad_text else found.content
     row_hash = hashlib.md5(  # noqa: S324  # no secret

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import re
 from typing import Any
 
@@ -68,7 +69,7 @@ class Reading:
             return None
         try:
             number = float(value) if not isinstance(value, (bool, dict, list)) else -1.0
-        except ValueError:
+        except (ValueError, OverflowError):
             number = -1.0
         if not 0 <= number < LONGEST_SECONDS:
             self.issues.append(f"unreadable:{name}")
@@ -110,6 +111,8 @@ def _kept(value: Any, secrets: tuple[str, ...]) -> Any:
         return [left for item in value if (left := _kept(item, secrets)) is not None] or None
     if isinstance(value, str):
         return masked(value, secrets) or None
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)  # written as 1e999: JSON can say it, but no reader takes it back
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         text = masked(repr(value), secrets)
         return value if text == repr(value) else text

@@ -36,7 +36,10 @@ def local_day(instant: int, zone: str) -> datetime.date:
 @lru_cache(maxsize=10_000)
 def _day_of_quarter(quarter: int, zone: str) -> datetime.date:
     """Of a quarter of an hour since 1970: no zone of today has its midnight within one."""
-    moment = datetime.datetime.fromtimestamp(quarter * QUARTER, zoneinfo.ZoneInfo(zone))
+    try:
+        moment = datetime.datetime.fromtimestamp(quarter * QUARTER, zoneinfo.ZoneInfo(zone))
+    except (ValueError, OverflowError):  # the last hours of the year 9999
+        return datetime.date.max
     return moment.date()
 
 

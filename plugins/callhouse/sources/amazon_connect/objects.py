@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from callhouse.sources.contract import Inspection, RefusedError, Rejected
+from callhouse.sources.amazon_connect import frames
+from callhouse.sources.contract import Batch, Inspection, Record, RefusedError, Rejected
 from callhouse.sources.files import LineFile
 
 Json = dict[str, Any]
+Row = dict[str, Any]
 
 # Streams limit a record to 10 MiB; a longer piece without a line end is cut between its objects.
 LONGEST_OBJECT = 16 << 20
@@ -54,8 +57,36 @@ class Objects:
     position: float = 0.0
 
 
-class ObjectFile(LineFile):
+class ObjectFile(LineFile, ABC):
     """One open file of JSON objects. Objects are numbered from 1, broken ones included."""
+
+    record: Record
+
+    @abstractmethod
+    def read(self, found: Found) -> Row | tuple[str, str]:
+        """The row of an object, or (code, reason) why it makes none."""
+
+    def batches(self, seen: Inspection) -> Iterator[Batch]:
+        """Rows, some thousands at once."""
+        for objects in self._objects(seen.size_bytes):
+            rows: list[Row] = []
+            rejected = list(objects.rejected)
+            for found in objects.found:
+                try:
+                    row = self.read(found)
+                except RecursionError:
+                    row = "broken_json", "is nested too deeply"
+                if isinstance(row, tuple):
+                    rejected.append(self._rejected(found.number, found.line, *row, found.text))
+                else:
+                    rows.append(row)
+            yield Batch(
+                frames.typed(rows, self.record),
+                rejected,
+                read=len(objects.found) + len(objects.rejected),
+                blank_lines=objects.blank_lines,
+                position=objects.position,
+            )
 
     def inspect(self) -> Inspection:
         """Hash the content; an empty file has nothing to land."""
@@ -68,7 +99,7 @@ class ObjectFile(LineFile):
             raise RefusedError(f"{self.name} is empty: get the file again, or remove it")
         return Inspection(digest.hexdigest(), size, self._stat())
 
-    def objects(self, size_bytes: int) -> Iterator[Objects]:
+    def _objects(self, size_bytes: int) -> Iterator[Objects]:
         """Every object, some thousands at once."""
         batch, number, done = Objects(), 0, 0
         blank = 0
@@ -90,7 +121,7 @@ class ObjectFile(LineFile):
                 else:
                     is_end = is_cut and end == len(text)
                     batch.rejected.append(
-                        self.reject(
+                        self._rejected(
                             number,
                             line_number,
                             "cut_off" if is_end else "broken_json",
@@ -104,7 +135,7 @@ class ObjectFile(LineFile):
                     batch, blank = Objects(), 0
         yield Objects(batch.found, batch.rejected, blank, 1.0)
 
-    def reject(self, number: int, line: int, code: str, reason: str, text: str) -> Rejected:
+    def _rejected(self, number: int, line: int, code: str, reason: str, text: str) -> Rejected:
         """An object for quarantine; the reason names the line."""
         content = text.encode(*BYTES)
         return Rejected(number, code, f"{self.name} line {line}: {reason}", None, content)
