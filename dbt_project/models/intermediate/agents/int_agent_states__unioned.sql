@@ -1,24 +1,6 @@
 -- One row per interval of an agent in one state, cut at local midnights, of a claimed day.
 -- The one place where agent states are filtered to the claimed days.
--- Vendors that know nothing of the kind are absent; `typed` keeps the relation then.
-with typed as (
-    select
-        null::text as source,
-        null::text as agent_id,
-        null::text as state,
-        null::text as reason,
-        null::text as call_id,
-        null::text as queue_id,
-        null::boolean as is_provisional,
-        null::date as business_day,
-        null::timestamptz as started_at,
-        null::timestamptz as ended_at
-    where false
-),
-
-unioned as (
-    select * from typed
-    union all
+with unioned as (
     select * from {{ ref('stg_asterisk__agent_states') }}
     union all
     select * from {{ ref('stg_delimited__agent_states') }}

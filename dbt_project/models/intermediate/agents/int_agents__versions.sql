@@ -1,9 +1,7 @@
 -- One row per agent of a source and period in which the agent's attributes do not change.
 -- The first period reaches back to 1900: a call before the first roster keeps a known agent.
 with roster as (
-    select * from {{ ref('stg_delimited__agents') }}
-    union all
-    select * from {{ ref('stg_amazon_connect__agents') }}
+    select * from {{ ref('int_agents__unioned') }}
 ),
 
 members as (

@@ -1,7 +1,7 @@
 -- One row per team of a source and period in which neither its name nor its region changes.
 -- The first period reaches back to 1900: a call before the first roster keeps a known team.
 with roster as (
-    select * from {{ ref('stg_delimited__agents') }}
+    select * from {{ ref('int_agents__unioned') }}
 ),
 
 sources as (

@@ -73,6 +73,8 @@ CDR = Record(
     ),
     heads=HEADS,
     heads_of=TABLES,
+    # They may move events of the queue log to another day, and these shape its neighbours.
+    reach_days=1,
 )
 CEL = Record(
     "cel",
@@ -94,6 +96,8 @@ CEL = Record(
     ),
     heads=HEADS,
     heads_of=TABLES,
+    # They may move events of the queue log to another day, and these shape its neighbours.
+    reach_days=1,
 )
 
 # Master.csv of cdr_csv: what it always has, and what cdr.conf adds (loguniqueid, loguserfield,
