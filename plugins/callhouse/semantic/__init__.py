@@ -16,8 +16,8 @@ from callhouse.settings import Settings
 
 TIME_DIMENSIONS = {
     "day": "business_day",
-    "week": "week_start",
-    "month": "month_start",
+    "week": "date_trunc('week', business_day)::date",
+    "month": "date_trunc('month', business_day)::date",
     "quarter": "date_trunc('quarter', business_day)::date",
     "year": "date_trunc('year', business_day)::date",
     "interval": "interval_start_at",
