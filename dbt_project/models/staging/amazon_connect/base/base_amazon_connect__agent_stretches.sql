@@ -42,42 +42,48 @@ compared as (
     select
         alive.*,
         sources.newest_event_at,
-        lag(event_at) over agent_events as prior_at,
-        -- A difference from what the event before said: one between them is lost.
-        (
-            lag(status_name) over agent_events,
-            lag(status_type) over agent_events,
-            lag(contact_id) over agent_events,
-            lag(contact_state) over agent_events
-        ) is distinct from (
-            previous_status_name,
-            previous_status_type,
-            previous_contact_id,
-            previous_contact_state
-        ) as is_other
+        lag(alive.event_at) over agent_events as prior_at,
+        -- Arrays of JSON, because nulls in them are equal.
+        lag(
+            jsonb_build_array(
+                alive.status_name, alive.status_type, alive.contact_id, alive.contact_state
+            )
+        ) over agent_events as prior_snapshot,
+        jsonb_build_array(
+            alive.previous_status_name,
+            alive.previous_status_type,
+            alive.previous_contact_id,
+            alive.previous_contact_state
+        ) as previous_snapshot
     from alive
     inner join sources on alive.source = sources.source
     window agent_events as (
         partition by alive.source, alive.agent_id
         order by
-            event_at,
-            previous_started_at,
-            array_position(array['LOGIN', 'STATE_CHANGE', 'HEART_BEAT', 'LOGOUT'], event_type),
-            event_id
+            alive.event_at,
+            alive.previous_started_at,
+            array_position(
+                array['LOGIN', 'STATE_CHANGE', 'HEART_BEAT', 'LOGOUT'], alive.event_type
+            ),
+            alive.event_id
     )
 ),
 
--- No stretch is longer than 16 hours, so what lies further back is no neighbour.
+-- No stretch is longer than 16 hours, so what lies further back is no neighbour. A difference from
+-- what the event before said: one between them is lost.
 reaching as (
     select
         *,
         case
             when previous_started_at is null then event_at
-            when prior_at >= event_at - interval '16 hours' and not is_other then event_at
-            else least(
-                event_at,
-                greatest(previous_started_at, prior_at, event_at - interval '16 hours')
-            )
+            when
+                coalesce(prior_at < event_at - interval '16 hours', true)
+                or prior_snapshot <> previous_snapshot
+                then least(
+                    event_at,
+                    greatest(previous_started_at, prior_at, event_at - interval '16 hours')
+                )
+            else event_at
         end as reaches_back_to
     from compared
 ),

@@ -78,7 +78,7 @@ described as (
         -- connected by the contact before.
         answered_at is not null
         and (not is_dialled or connected_to_system_at is not null)
-        and initiation_method is distinct from 'EXTERNAL_OUTBOUND' as is_connected,
+        and coalesce(initiation_method <> 'EXTERNAL_OUTBOUND', true) as is_connected,
         coalesce(initiation_method in ('INBOUND', 'API', 'WEBRTC_API'), false) as is_self_service,
         trim_scale(extract(epoch from dequeued_at - enqueued_at)) as measured_wait,
         trim_scale(extract(epoch from acw_started_at - answered_at)) as measured_talk,
