@@ -113,7 +113,7 @@ def test_a_question_becomes_one_statement(manifest: dict[str, Any]) -> None:
 
 
 def test_an_unknown_dimension_is_told_with_those_that_exist(manifest: dict[str, Any]) -> None:
-    with pytest.raises(CallhouseError, match="no dimension 'colour': it has day, week, month, quarter"):
+    with pytest.raises(CallhouseError, match="no dimension 'colour': it has day, week, month"):
         semantic.catalogue(manifest).dataset("fct_visits").dimension("colour")
 
 

@@ -223,9 +223,13 @@ begin
                 where %3$s not exists (
                     select 1 from marts.%1$I as m where %4$s %5$s
                 )
+                %6$s
             $sql$,
             mart.relation, column_list, coalesce('c.business_day ' || day_filter || ' and', ''),
-            same_key, coalesce('and m.business_day ' || day_filter, '')
+            same_key, coalesce('and m.business_day ' || day_filter, ''),
+            -- The rows of a day lie together: scattered over its month they would cost a later
+            -- build of the day as many pages as the month has.
+            case when mart.is_by_day then 'order by c.business_day' else '' end
         );
         get diagnostics inserted = row_count;
         insert into ops.publications (build_id, relation, deleted_rows, inserted_rows)
