@@ -136,8 +136,9 @@ def hotline_file(path: Path, rows: int) -> None:
 
 
 def settled(superuser: str) -> None:
-    """Let the server write what earlier loads left in memory: neither side is to pay for it."""
+    """Let the server finish what earlier loads left to do: neither side is to pay for it."""
     with psycopg.connect(superuser, autocommit=True) as server:
+        server.execute("vacuum (analyze)")
         server.execute("checkpoint")
 
 

@@ -173,6 +173,10 @@ def test_reference_records_mark_the_days_from_their_validity_on(
     connection.commit()
     agents = tmp_path / "agents.csv"
     head = "agent,name,team,team_name,region,valid_from\n"
+    agents.write_text(head + "a1,李,t0,Team,CN-GD,2026-04-01\n")
+    land(settings, agents, feed="sample_hotline")
+    connection.execute("delete from ops.dirty_marks")
+    connection.commit()
     agents.write_text(head + "a1,李,t1,Team,CN-GD,2026-05-02\n")
     result = land(settings, agents, feed="sample_hotline")
     assert (result.record, result.staged) == ("agents", 1)
@@ -182,8 +186,8 @@ def test_reference_records_mark_the_days_from_their_validity_on(
     connection.commit()
     agents.write_text(head + "a1,李,t2,Team,CN-GD,2026-05-02\na1,李,t3,Team,CN-GD,2026-05-02\n")
     land(settings, agents, feed="sample_hotline")
-    current = "select team_id from staging.delimited_agents where superseded_by is null"
-    assert connection.execute(current).fetchall() == [("t3",)]
+    current = "select team_id from staging.delimited_agents where superseded_by is null order by 1"
+    assert connection.execute(current).fetchall() == [("t0",), ("t3",)]
 
 
 def test_partitions_are_daily_attached_and_owned_by_the_owner(
@@ -629,3 +633,24 @@ def test_a_roster_changes_days_on_which_agents_only_waited(
     land(settings, roster, feed="sample_hotline")
     days = connection.execute("select business_day::text from ops.dirty_marks").fetchall()
     assert days == [("2026-03-01",)]
+
+
+def test_the_first_line_of_an_agent_changes_earlier_days_too(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """It describes the agent from ever on; a later line only from its own day on."""
+    land(settings, states_file(tmp_path, 1, EVENING), feed="sample_hotline")
+    roster = tmp_path / "agents.csv"
+    head = "agent,name,team,team_name,region,valid_from\n"
+    for line, wanted in (
+        ("101,Lin,t,T,CN-GD,2026-04-01\n", [("2026-03-01",)]),
+        ("101,Lin,u,U,CN-GD,2026-04-02\n", []),
+        ("101,Lin,v,V,CN-GD,2026-03-31\n", [("2026-03-01",)]),
+    ):
+        connection.execute("delete from ops.dirty_marks")
+        connection.commit()
+        roster.write_text(head + line)
+        land(settings, roster, feed="sample_hotline")
+        days = connection.execute("select business_day::text from ops.dirty_marks").fetchall()
+        assert days == wanted, line
+        connection.commit()

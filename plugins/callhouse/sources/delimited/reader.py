@@ -261,7 +261,8 @@ class DelimitedFile(LineFile):
             carried = []
             if b"\r" in block:
                 lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
-            parser = _BlockParser(self, header, lines, line_number)
+            is_whole = len(lines) == block.count(b"\n") and b"\r" not in block
+            parser = _BlockParser(self, header, lines, line_number, block if is_whole else None)
             rows, used = parser.parse(
                 is_first=is_first,
                 is_last=is_last,
@@ -277,8 +278,14 @@ class DelimitedFile(LineFile):
 class _BlockParser:
     """Parses some lines of a file. Fast where every line is plain, line by line where not."""
 
-    def __init__(self, file: DelimitedFile, header: Header, lines: list[bytes], start: int) -> None:
+    def __init__(
+        self, file: DelimitedFile, header: Header, lines: list[bytes], start: int,
+        block: bytes | None,
+    ) -> None:  # fmt: skip
         self.file, self.header, self.lines, self.start = file, header, lines, start
+        # The bytes of exactly these lines, if they were read as they are.
+        self.block = block if block is not None else b"\n".join([*lines, b""])
+        self.text = self.block  # what the fast parser gets
         self.delimiter = file.mapping.delimiter.encode()
         self.quote = file.mapping.quote.encode() if file.mapping.quote else None
         self.rejected: list[Rejected] = []
@@ -298,9 +305,11 @@ class _BlockParser:
             self.kept = list(range(len(self.lines)))
             if is_first and self.header.line is not None:
                 self.texts = self.contents = self.lines[1:]
+                self.text = self.block[len(self.lines[0]) + 1 :]
                 self.kept, headers = self.kept[1:], 1
         else:
             used, blank, headers = self._sort_out(is_last=is_last, is_cut=is_cut)
+            self.text = b"\n".join([*self.texts, b""])
         frame = self._frame()
         is_padded = self.is_odd or (self.has_blanks and self._has_padding(frame))
         rows = RawRows(frame, self.contents, is_padded, self.rejected, blank, headers, position)
@@ -310,7 +319,7 @@ class _BlockParser:
         """No quote, no blank or odd line: the whole block can go through the fast parser."""
         if self.file._encoding != "utf-8":
             return False
-        joined = b"\n".join(self.lines)
+        joined = self.block
         if b"\0" in joined or b"\r" in joined or (self.quote and self.quote in joined):
             return False
         if not joined.isascii():
@@ -448,7 +457,7 @@ class _BlockParser:
     def _fast_frame(self, names: list[str]) -> pl.DataFrame | None:
         """All rows at once; None where the fast parser sees other rows than there are lines."""
         frame = pl.read_csv(
-            b"\n".join(self.texts) + b"\n",
+            self.text,
             has_header=False,
             new_columns=names,
             separator=self.file.mapping.delimiter,
