@@ -305,6 +305,28 @@ def test_self_service_of_calls_that_went_on(
     assert {call: found[call] for call in wanted} == wanted
 
 
+def test_surveys(
+    marts: psycopg.Connection, world: str, contacts: dict[str, list[Row]], truth: Path
+) -> None:
+    rows = table(truth / "surveys.csv")
+    for row in rows:
+        row["call_id"] = contacts[row["call_id"]][0]["contact_id"]
+    same(
+        chosen(
+            rows, "call_id", "business_day", "survey_type", "channel", "queue_id", "agent_id",
+            "score", "offered_at", "answered_at",
+        ),
+        asked(
+            marts,
+            "select call_id, business_day, survey_type, channel, nullif(queue_id, 'none'),"
+            " nullif(agent_id, 'none'), score, to_char(offered_at, 'YYYY-MM-DD HH24:MI:SS'),"
+            " to_char(answered_at, 'YYYY-MM-DD HH24:MI:SS')"
+            " from marts.fct_survey_responses where source = %(source)s",
+            f"{world}_contacts",
+        ),
+    )  # fmt: skip
+
+
 Interval = tuple[str, str, str, str, datetime, datetime]
 
 

@@ -1077,19 +1077,19 @@ def test_surveys_are_attributes_of_the_last_contact(clean: Path, records: dict[s
     surveys = {row["call_id"]: row for row in table(clean / "truth/surveys.csv")}
     seen = 0
     for contact_id, record in records.items():
-        told = {k: v for k, v in record["Attributes"].items() if k.startswith("Survey")}
+        told = {k: v for k, v in record["Attributes"].items() if k.startswith("survey")}
         if not told:
             continue
         seen += 1
         survey = surveys[call_of[contact_id]]
         following = record["NextContactId"]
         assert following is None or records[following]["InitiationMethod"] == "CALLBACK"
-        assert told["SurveyType"] == survey["survey_type"]
-        assert utc(told["SurveyOfferedAt"]) == epoch(survey["offered_at"])
-        assert told.get("SurveyScore", "") == survey["score"]
+        assert told["survey_type"] == survey["survey_type"]
+        assert utc(told["survey_offered_at"]) == epoch(survey["offered_at"])
+        assert told.get("survey_score", "") == survey["score"]
         known = [survey["offered_at"]]
         if survey["answered_at"]:
-            assert utc(told["SurveyAnsweredAt"]) == epoch(survey["answered_at"])
+            assert utc(told["survey_answered_at"]) == epoch(survey["answered_at"])
             known.append(survey["answered_at"])
         assert utc(record["LastUpdateTimestamp"]) > max(map(epoch, known))
     assert seen == len(surveys) > 100

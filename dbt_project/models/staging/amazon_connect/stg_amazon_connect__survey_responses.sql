@@ -6,7 +6,10 @@ with contacts as (
 placed as (
     select
         *,
-        array_agg(queue_id) filter (where is_visit) over whole_call as queues,
+        -- Of the agents who were spoken to, each with the queue that led there, if one did.
+        array_agg(case when is_visit then queue_id end) filter (
+            where is_connected
+        ) over whole_call as queues,
         array_agg(agent_id) filter (where is_connected) over whole_call as agents,
         bool_or(initiation_method like 'CALLBACK%') over whole_call as is_callback
     from contacts

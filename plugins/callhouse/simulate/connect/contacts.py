@@ -179,12 +179,12 @@ class Contacts:
         if survey is None:
             return {}
         attributes = {
-            "SurveyType": survey.kind,
-            "SurveyOfferedAt": str(self._names.stamp(survey.offered)),
+            "survey_type": survey.kind,
+            "survey_offered_at": str(self._names.stamp(survey.offered)),
         }
         if survey.score is not None:
-            attributes["SurveyScore"] = str(survey.score)
-            attributes["SurveyAnsweredAt"] = str(self._names.stamp(survey.answered))
+            attributes["survey_score"] = str(survey.score)
+            attributes["survey_answered_at"] = str(self._names.stamp(survey.answered))
         return attributes
 
     def _agent(self, call: Call, leg: Leg) -> Json:
