@@ -94,6 +94,7 @@ def test_good_days_pass(settings: Settings, build_id: int) -> None:
     assert bad == []
     assert report.failing_days == {}
     assert {r.suite for r in report.results} == {
+        "staging_amazon_connect",
         "staging_asterisk",
         "staging_delimited",
         "marts_calls",
