@@ -8,7 +8,7 @@ VOLUME /var/lib/callhouse
 
 FROM base AS pipeline
 COPY requirements/ requirements/
-RUN requirements/install pipeline && rm -rf /root/.cache .venv/uv
+RUN requirements/install pipeline && rm -rf ~/.cache .venv/uv
 COPY plugins/ plugins/
 COPY superset/ superset/
 COPY dbt_project/ dbt_project/
@@ -19,7 +19,7 @@ USER callhouse
 
 FROM base AS superset
 COPY requirements/ requirements/
-RUN requirements/install superset && rm -rf /root/.cache .venv/uv
+RUN requirements/install superset && rm -rf ~/.cache .venv/uv
 COPY plugins/ plugins/
 COPY superset/ superset/
 ENV PATH=/opt/callhouse/.venv/superset/bin:$PATH
