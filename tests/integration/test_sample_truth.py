@@ -487,6 +487,47 @@ def test_each_person_sees_the_rows_of_their_scope_only(
                 assert found == expected, (name, relation)
 
 
+def test_callers_are_those_of_the_calls_that_a_person_sees(
+    settings: Settings, marts: psycopg.Connection
+) -> None:
+    """Grouped here row by row; a caller of two regions is another one to each manager."""
+    calls = marts.execute(
+        "select caller_token, region_code, caller_carrier, arrived_at, calls from marts.fct_calls "
+        "where caller_token is not null order by arrived_at, call_key"
+    ).fetchall()
+    seen_by = {
+        "reader_callers_all": (("all", "all"), None),
+        "reader_callers_gd": (("region", "CN-GD"), "CN-GD"),
+    }
+    with psycopg.connect(settings.dsn("postgres")) as server:
+        for name, (scope, _) in seen_by.items():
+            people.ensure(settings, server, people.Person(name, name, (scope,)))
+    sizes = []
+    for name, (_, region) in seen_by.items():
+        expected: dict[Any, tuple[Any, ...]] = {}
+        for token, code, carrier, arrived, count in calls:
+            if region in (None, code):
+                _, _, first, _, before = expected.get(token, (None, None, arrived, None, 0))
+                expected[token] = (code, carrier, first, arrived, before + count)
+        with warehouse.connect_as(settings, name, login_password(settings, name)) as own:
+            found = own.execute(
+                "select caller_token, region_code, caller_carrier, first_arrived_at, "
+                "newest_arrived_at, calls from bi.dim_caller"
+            ).fetchall()
+            plan = "\n".join(
+                line
+                for (line,) in own.execute(
+                    "explain select * from bi.dim_caller where caller_token = %s",
+                    [calls[0][0]],
+                )
+            )
+        assert {row[0]: row[1:] for row in found} == expected
+        assert len(found) == len(expected)
+        assert "caller_token" in plan and "Seq Scan" not in plan.replace("Seq Scan on sec", "")
+        sizes.append(len(found))
+    assert sizes[0] > sizes[1] > 0
+
+
 def test_another_full_build_changes_no_row(marts: psycopg.Connection, settings: Settings) -> None:
     transform.mark(settings, None, "test")
     outcome = transform.drain(settings, print)

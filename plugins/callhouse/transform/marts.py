@@ -21,6 +21,19 @@ SCOPE_COLUMNS = {
     "agent_id": "agent",
 }
 
+# `comment on …` of the view of callers, which no dbt contract describes.
+CALLER_DESCRIPTIONS = {
+    "view bi.dim_caller": "One row per identified caller of a source, as far as the reader may see "
+    "their calls. Reads as much history as is asked for: filter by caller_token.",
+    "column bi.dim_caller.source": "Source of the calls.",
+    "column bi.dim_caller.caller_token": "Keyed token in the place of the number or customer id.",
+    "column bi.dim_caller.region_code": "Region of the caller in the newest call.",
+    "column bi.dim_caller.caller_carrier": "Carrier of the number in the newest call; may be null.",
+    "column bi.dim_caller.first_arrived_at": "Arrival of the first call.",
+    "column bi.dim_caller.newest_arrived_at": "Arrival of the newest call.",
+    "column bi.dim_caller.calls": "Calls, unanswered ones included; phantom records are none.",
+}
+
 
 @dataclass(frozen=True)
 class Mart:
@@ -115,6 +128,8 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
                 "write a migration that drops it, or bring the model back"
             )
         _create_status_view(connection)
+        if any(mart.name == "fct_calls" for mart in marts):
+            _create_caller_view(connection)
     return changes
 
 
@@ -277,6 +292,31 @@ def _create_status_view(connection: psycopg.Connection) -> None:
         "from ops.data_status"
     )
     connection.execute("grant select on bi.data_status to callhouse_reader")
+
+
+def _create_caller_view(connection: psycopg.Connection) -> None:
+    # A view and no table: each day's new calls would change the rows of callers of any age. Under
+    # row security it tells of a caller what the reader may see of the calls.
+    connection.execute(
+        """
+        create or replace view bi.dim_caller with (security_invoker, security_barrier) as
+        select
+            source,
+            caller_token,
+            (array_agg(region_code order by arrived_at desc, call_key desc))[1] as region_code,
+            (array_agg(caller_carrier order by arrived_at desc, call_key desc))[1]
+                as caller_carrier,
+            min(arrived_at) as first_arrived_at,
+            max(arrived_at) as newest_arrived_at,
+            sum(calls) as calls
+        from marts.fct_calls
+        where caller_token is not null
+        group by source, caller_token
+        """
+    )
+    for what, text in CALLER_DESCRIPTIONS.items():
+        connection.execute(sql.SQL("comment on {} is {}").format(sql.SQL(what), sql.Literal(text)))
+    connection.execute("grant select on bi.dim_caller to callhouse_reader")
 
 
 def unprotected(connection: psycopg.Connection) -> list[str]:
