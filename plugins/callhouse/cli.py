@@ -152,7 +152,8 @@ def doctor() -> None:
 def land(
     source: Annotated[str, typer.Argument(help="Feed name, such as sample_hotline.")],
     paths: Annotated[
-        list[str], typer.Argument(help="Files (plain or .gz), folders or s3://bucket/prefix.")
+        list[str],
+        typer.Argument(help="Files (plain or .gz), folders, s3://bucket/prefix or a table."),
     ],
     as_json: AsJson = False,
 ) -> None:

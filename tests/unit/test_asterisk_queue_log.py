@@ -14,7 +14,7 @@ from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 from callhouse.sources import files, registry
-from callhouse.sources.asterisk import mapping
+from callhouse.sources.asterisk import mapping, table
 from callhouse.sources.contract import RefusedError, Rejected
 
 PACKAGED = registry.HERE / "asterisk" / "feeds" / "asterisk_queue_log.yaml"
@@ -256,3 +256,24 @@ def test_a_second_exchange_is_a_second_feed(settings: Settings) -> None:
     file.write_text("feed: branch_queue_log\nvendor: asterix\n")
     with pytest.raises(CallhouseError, match="did you mean 'asterisk'"):
         registry.feed(settings, "branch_queue_log")
+
+
+@pytest.mark.parametrize(
+    ("zone", "time", "epoch"),
+    [
+        ("Asia/Shanghai", "2026-11-02 10:15:03.999999", "1793585703"),
+        ("UTC", "2026-11-02T10:15:03", "1793614503"),
+        ("UTC", "2026-11-02 10:15:03+08", "1793585703"),
+        ("UTC", "1793585703.75", "1793585703"),
+        # The hour that the clock change repeats: its first run.
+        ("Europe/Berlin", "2026-10-25 02:30:00", "1792888200"),
+        ("UTC", "soon", "soon"),
+        ("UTC", None, ""),
+    ],
+)
+def test_rows_of_a_table_become_the_lines_of_a_file(
+    zone: str, time: str | None, epoch: str
+) -> None:
+    reader = table.Table(settings_module.load(), zone)
+    row = (time, "17.5", "sales", "Agent/7", "COMPLETECALLER", "4", "61\n", "1", "", None)
+    assert reader.line(row) == f"{epoch}|17.5|sales|Agent/7|COMPLETECALLER|4|61 |1\n"

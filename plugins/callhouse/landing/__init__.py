@@ -39,6 +39,8 @@ from callhouse.sources.contract import (
 WRONG_MAPPING_ROWS = 20
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 STABLE_SECONDS = 2.0
+# Rows that a table got later than this are fetched by `land` with its address.
+LOOK_BACK_DAYS = 8
 UNFINISHED = (".part", ".tmp", ".partial", ".crdownload")
 REFUSED = "refused"
 
@@ -71,16 +73,16 @@ def land(
 ) -> list[UnitResult]:
     """Land files of feed `source`, one after the other. A refused file does not stop the others.
 
-    A folder among `paths` stands for the files in it, an address (`s3://bucket/prefix`) for the
-    objects below it.
+    A folder among `paths` stands for the files in it, an address (`s3://bucket/prefix`, or
+    a table's) for what lies there.
     """
     feed = registry.feed(settings, source)
     with warehouse.connect(settings) as connection:
         registry.register(connection, feed)
-    storage = object_storage.Storage(settings)
     results: list[UnitResult] = []
     for path in paths:
         if isinstance(path, str) and object_storage.is_address(path):
+            storage = registry.remote(settings, feed, path)
             for found in storage.files(path):
                 results.append(_land_object(settings, feed, storage, found, progress))
         else:
@@ -92,7 +94,7 @@ def land(
 
 
 def _land_object(
-    settings: Settings, feed: Feed, storage: object_storage.Storage,
+    settings: Settings, feed: Feed, storage: object_storage.Remote,
     found: object_storage.RemoteFile, progress: Progress | None,
 ) -> UnitResult:  # fmt: skip
     """Land a copy of an object. That it was looked at is remembered for `land_location`."""
@@ -463,7 +465,7 @@ def land_location(
     address = registry.location(found)
     if address is None:
         return []
-    storage = object_storage.Storage(settings)
+    storage = registry.remote(settings, found, address)
     with warehouse.connect(settings) as connection:
         registry.register(connection, found)
         known = set(
@@ -471,9 +473,11 @@ def land_location(
                 "select address, version from ops.landed_objects where source = %s", [feed]
             ).fetchall()
         )
+    # All of it once; then what may still change, so that a look costs what is new.
+    days = LOOK_BACK_DAYS if any(seen.startswith(address) for seen, _ in known) else None
     return [
         _land_object(settings, found, storage, item, progress)
-        for item in storage.files(address)
+        for item in storage.files(address, days)
         if (item.address, item.version) not in known
     ]
 

@@ -63,12 +63,22 @@ def feed(settings: Settings, name: str) -> Feed:
 
 
 def location(item: Feed) -> str | None:
-    """Where the feed's files lie, if not only in its drop folder: `location` in its YAML."""
+    """Where the feed's records lie, if not only in its drop folder: `location` in its YAML."""
     node = document.read(item.file)
     address = node.text("location", "")
-    if address and not storage.ADDRESS.fullmatch(address):
+    if address and not (storage.ADDRESS.fullmatch(address) or storage.is_table(address)):
         raise node.error("location", f"'{address}' is no address: write s3://bucket/prefix")
     return address or None
+
+
+def remote(settings: Settings, item: Feed, address: str) -> storage.Remote:
+    """What lists and fetches what lies at `address`: object storage, or the vendor's table."""
+    if not storage.is_table(address):
+        return storage.Storage(settings)
+    vendor = _mapping(item.vendor)
+    if not hasattr(vendor, "open_table"):
+        raise CallhouseError(f"{item.file.name}: feeds of vendor {item.vendor} read no tables")
+    return cast(storage.Remote, vendor.open_table(settings, item))
 
 
 def _mappings(settings: Settings) -> dict[str, Feed | CallhouseError]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
@@ -37,9 +37,25 @@ class RemoteFile:
         return self.address.rpartition("/")[2]
 
 
+class Remote(Protocol):
+    """What is read from an address piece by piece."""
+
+    def files(self, address: str, days: int | None = None) -> list[RemoteFile]:
+        """What lies at the address; with `days`, where that can be told, the newest days of it."""
+
+    @contextmanager
+    def fetched(self, file: RemoteFile) -> Iterator[Path]:
+        """A copy of one piece, which is removed afterwards."""
+
+
+def is_table(text: str) -> bool:
+    """Whether `text` means a table of a database."""
+    return text.startswith(("postgresql://", "postgres://"))
+
+
 def is_address(text: str) -> bool:
-    """Whether `text` means object storage, and not a path."""
-    return text.startswith("s3://")
+    """Whether `text` means object storage or a table, and not a path."""
+    return text.startswith("s3://") or is_table(text)
 
 
 class Storage:
@@ -49,7 +65,7 @@ class Storage:
         self.settings = settings
         self._opened: Any = None
 
-    def files(self, address: str) -> list[RemoteFile]:
+    def files(self, address: str, days: int | None = None) -> list[RemoteFile]:  # noqa: ARG002
         """The object called `address`, or all below it, by address."""
         if not ADDRESS.fullmatch(address):
             raise CallhouseError(f"{address} is no address: write s3://bucket/prefix")

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from callhouse.errors import CallhouseError
+from callhouse.settings import Settings
 from callhouse.sources import document
-from callhouse.sources.asterisk import exchange
+from callhouse.sources.asterisk import exchange, table
 from callhouse.sources.contract import Field, Reader, Record, RefusedError
 
 DEFAULT_PLAUSIBLE_FROM = datetime.date(1990, 1, 1)
@@ -83,6 +85,13 @@ class Feed:
 
 
 join = exchange.join
+
+
+def open_table(settings: Settings, feed: Feed | exchange.Feed) -> table.Table:
+    """The table that a feed of queue logs is also read from."""
+    if not isinstance(feed, Feed):
+        raise CallhouseError(f"{feed.file.name}: only a queue log is read from a table")
+    return table.Table(settings, feed.time_zone)
 
 
 def load(file: Path, default_zone: str | None = None) -> Feed | exchange.Feed:
