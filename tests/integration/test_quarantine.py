@@ -18,11 +18,8 @@ from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.transform import state
 
-BANK_LINES = (
-    (Path(__file__).resolve().parents[1] / "fixtures" / "delimited" / "anonymous_bank.txt")
-    .read_text()
-    .splitlines(keepends=True)
-)
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+BANK_LINES = (FIXTURES / "delimited" / "anonymous_bank.txt").read_text().splitlines(keepends=True)
 BANK = "anonymous_bank"
 NUMBER, ADDRESS, NAME = "13812345678", "ann.li@mail.example", "Ann Li"
 # Per feed a line that nobody can read, with a caller in it.
@@ -48,12 +45,20 @@ NAMES = {
 
 @pytest.fixture(autouse=True)
 def empty(cluster: postgres.Cluster, settings: Settings) -> None:
+    clear(settings)
+
+
+def clear(settings: Settings) -> None:
+    """Nothing has landed yet."""
     with warehouse.connect(settings) as connection:
         registry.register(connection, *registry.feeds(settings))
         connection.execute("set role callhouse_owner")
-        connection.execute(
-            "truncate staging.delimited_legs, staging.members, pii.callers, ops.units cascade"
-        )
+        tables = connection.execute(
+            "select oid::regclass::text from pg_class where relnamespace = 'staging'::regnamespace "
+            "and relkind in ('r', 'p') and not relispartition"
+        ).fetchall()
+        names = ", ".join(name for (name,) in tables)
+        connection.execute(f"truncate {names}, pii.callers, ops.units cascade".encode())
         connection.execute("delete from ops.dirty_marks")
 
 
@@ -192,6 +197,64 @@ def test_rows_come_back_with_the_mended_file_and_none_counts_twice(
             "from staging.delimited_legs",
         )
     assert counts == (11, 11, 0)
+
+
+def _readable() -> dict[str, list[str]]:
+    """Per feed two lines that can be read."""
+    contact = json.loads((FIXTURES / "amazon_connect" / "contact.json").read_text())
+    event = json.loads((FIXTURES / "amazon_connect" / "agent_event.json").read_text())
+    asterisk = {
+        feed: (FIXTURES / "asterisk" / name).read_text().splitlines(keepends=True)[:2]
+        for feed, name in (("asterisk_cdr", "cdr_master.csv"), ("asterisk_cel", "cel_master.csv"))
+    }
+    return {
+        BANK: BANK_LINES[1:3],
+        **asterisk,
+        "asterisk_queue_log": [
+            f"177241320{n}|1772413200.{n}|support|NONE|ENTERQUEUE||{NUMBER}|1\n" for n in (1, 2)
+        ],
+        "amazon_connect_contacts": [
+            json.dumps(contact | {"ContactId": f"contact-{n}"}) + "\n" for n in (1, 2)
+        ],
+        "amazon_connect_agent_events": [
+            json.dumps(event | {"EventId": f"event-{n}"}) + "\n" for n in (1, 2)
+        ],
+    }
+
+
+@pytest.mark.parametrize("feed", _readable())
+@pytest.mark.parametrize("whole", [True, False], ids=["whole file", "mended row alone"])
+def test_of_every_vendor_the_mended_row_gives_what_a_clean_file_gives(
+    settings: Settings, tmp_path: Path, feed: str, whole: bool
+) -> None:
+    good, mended = _readable()[feed]
+    head = BANK_LINES[0] if feed == BANK else ""
+    path = tmp_path / NAMES.get(feed, "records.txt")
+    table = registry.feed(settings, feed).record_for(path.name).table
+
+    def staged() -> list[Any]:
+        with warehouse.connect(settings) as connection:
+            return connection.execute(
+                f"select to_jsonb(t) - 'unit_id' - 'line_number' from {table} as t "
+                "order by row_hash".encode()
+            ).fetchall()
+
+    path.write_text(head + good + mended[:12] + "\n")
+    bad = land(settings, feed, path)
+    assert (bad.staged, bad.quarantined) == (1, 1)
+    assert bad.unit_id is not None
+    path.write_text(head + (good if whole else "") + mended)
+    later = land(settings, feed, path)
+    assert (later.staged, later.duplicates) == (1, int(whole))
+    quarantine.discard(settings, bad.unit_id, None, f"landed as unit {later.unit_id}", "owner")
+    [ledger] = quarantine.ledger(settings, later.source)
+    assert (ledger.staged, ledger.open, ledger.discarded, ledger.is_balanced) == (2, 0, 1, True)
+    found = staged()
+
+    clear(settings)
+    path.write_text(head + good + mended)
+    assert land(settings, feed, path).staged == 2
+    assert found == staged()
 
 
 def test_a_lost_row_is_told(settings: Settings, tmp_path: Path) -> None:
