@@ -257,6 +257,39 @@ def test_of_every_vendor_the_mended_row_gives_what_a_clean_file_gives(
     assert found == staged()
 
 
+def test_rows_that_a_mapping_kept_out_come_back_when_it_is_mended(
+    settings: Settings, tmp_path: Path
+) -> None:
+    shipped = Path(registry.__file__).parent / "delimited" / "feeds" / f"{BANK}.yaml"
+    feed = settings.feeds_directory / "branch.yaml"
+    feed.parent.mkdir(exist_ok=True)
+    mapping = shipped.read_text().replace(f"feed: {BANK}", "feed: branch")
+    feed.write_text(mapping)
+    lines = list(BANK_LINES)
+    for number in (2, 4):
+        lines[number] = lines[number].replace("AGENT", "ROBOT")
+    path = tmp_path / "march.txt"
+    path.write_text("".join(lines))
+    try:
+        bad = land(settings, "branch", path)
+        assert bad.unit_id is not None
+        kept = [row.line_number for row in quarantine.show(settings, bad.unit_id)]
+        assert kept == [number + 1 for number in (2, 4) if "ROBOT" in lines[number]] != []
+
+        feed.write_text(mapping.replace("{AGENT: answered,", "{AGENT: answered, ROBOT: answered,"))
+        again = landing.land(settings, "branch", [path])[0]
+        assert again.status == "already_landed"  # its content is known: nothing is read twice
+        cut = tmp_path / "march_mended.txt"
+        cut.write_text("".join([lines[0], *(lines[number - 1] for number in kept)]))
+        mended = land(settings, "branch", cut)
+        assert (mended.staged, mended.quarantined) == (len(kept), 0)
+        quarantine.discard(settings, bad.unit_id, None, f"unit {mended.unit_id}", "owner")
+        [ledger] = quarantine.ledger(settings, "branch")
+        assert (ledger.staged, ledger.open, ledger.is_balanced) == (11, 0, True)
+    finally:
+        feed.unlink()
+
+
 def test_a_lost_row_is_told(settings: Settings, tmp_path: Path) -> None:
     unit = land(settings, BANK, bank_with_bad_rows(tmp_path)).unit_id
     with warehouse.connect(settings) as connection:
