@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pwd
 import sys
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -35,6 +36,8 @@ app = typer.Typer(
 )
 access = typer.Typer(help="People, what they may see, and their logins.", no_args_is_help=True)
 app.add_typer(access, name="access")
+quarantine = typer.Typer(help="Rows that could not be read.", no_args_is_help=True)
+app.add_typer(quarantine, name="quarantine")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -454,6 +457,103 @@ def access_login(
     with warehouse.connect_as(settings, person, password):
         host = f"{settings.database_host}:{settings.postgres_port}"
     print(f"postgresql://{person}:{password}@{host}/callhouse")
+
+
+@quarantine.command("list")
+def quarantine_list(
+    source: Annotated[str | None, typer.Option("--source", help="Only of this source.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only with this code.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="First day of landing.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open rows by trouble, and what became of every row read; 3 if some are unaccounted for."""
+    from callhouse.landing import quarantine as kept
+
+    settings = _settings()
+    ledgers = kept.ledger(settings, source)
+    groups = kept.groups(settings, source, reason, _day(since) if since else None)
+    if as_json:
+        _print_json(
+            {
+                "groups": [dataclasses.asdict(group) for group in groups],
+                "ledger": [
+                    {**dataclasses.asdict(item), "is_balanced": item.is_balanced}
+                    for item in ledgers
+                ],
+            }
+        )
+    else:
+        _print_table(
+            ("source", "record", "reason", "column", "rows", "newest unit", "example"),
+            [dataclasses.astuple(group) for group in groups],
+        )
+        for item in ledgers:
+            print(
+                f"{item.source}: read {item.read} {'=' if item.is_balanced else 'IS NOT'} "
+                f"staged {item.staged} + open {item.open} + discarded {item.discarded} "
+                f"+ duplicates {item.duplicates}"
+            )
+    if not all(item.is_balanced for item in ledgers):
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@quarantine.command("show")
+def quarantine_show(
+    place: Annotated[str, typer.Argument(help="UNIT or UNIT:LINE.", metavar="UNIT[:LINE]")],
+    as_json: AsJson = False,
+) -> None:
+    """The rows of a unit, masked, each with its reason and what was decided about it."""
+    from callhouse.landing import quarantine as kept
+
+    unit, colon, line = place.partition(":")
+    if not (unit.isascii() and unit.isdigit()) or (
+        colon and not (line.isascii() and line.isdigit())
+    ):
+        raise CallhouseError(f"{place!r} is no row: write UNIT or UNIT:LINE, such as 12:7")
+    rows = kept.show(_settings(), int(unit), int(line) if colon else None)
+    if as_json:
+        _print_json([dataclasses.asdict(row) for row in rows])
+        return
+    _print_table(
+        ("line", "state", "code", "reason", "preview"),
+        [
+            (
+                row.line_number,
+                f"discarded by {row.discarded_by}: {row.discard_reason}"
+                if row.discarded_at
+                else "open",
+                row.reason_code,
+                row.reason,
+                row.preview,
+            )
+            for row in rows
+        ],
+    )
+
+
+@quarantine.command("discard")
+def quarantine_discard(
+    unit: Annotated[int, typer.Option("--unit", help="As `quarantine list` names it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why no one needs to read it.")],
+    line: Annotated[int | None, typer.Option("--line", help="Only this line.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close open rows: they stay stored, with who closed them, when and why."""
+    from callhouse.landing import quarantine as kept
+
+    closed = kept.discard(_settings(), unit, line, reason, _account())
+    if as_json:
+        _print_json({"unit": unit, "line": line, "discarded": closed})
+    else:
+        print(f"{closed} rows of unit {unit} discarded")
+
+
+def _account() -> str:
+    """Name of the operating system's account that runs this, which no variable can forge."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def main() -> None:

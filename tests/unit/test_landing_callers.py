@@ -111,3 +111,25 @@ def test_preview_shows_no_digit() -> None:
     shown = preview("13812345678\t１３８\t2024-05-01\0".encode() + b"\xff" * 500)
     assert not any(character.isdigit() for character in shown)
     assert "\0" not in shown and len(shown) <= 200
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (b"1,ann.li@mail.example,2", "#,###################,#"),
+        (b'{"Address": "sip:ann@host", "Channel": "VOICE"}',
+         '{"Address": "sip:########", "Channel": "VOICE"}'),
+        (b'"","""Li, Ann"" <1380>","from-trunk"', '"",###################","from-trunk"'),
+    ],
+    ids=["mail", "sip", "caller id with a name"],
+)  # fmt: skip
+def test_preview_shows_no_address_and_no_name_of_a_number(content: bytes, shown: str) -> None:
+    assert preview(content) == shown
+
+
+def test_preview_of_ids_shows_only_the_shape() -> None:
+    assert preview("K_ANN-李\t7;x@y".encode(), has_ids=True) == "#_###-#\t#;#@#"
+
+
+def test_an_address_across_the_end_of_the_preview_is_masked() -> None:
+    assert "ann" not in preview(b"-" * 195 + b",annann@mail.example")

@@ -321,7 +321,11 @@ class _Unit:
     def _send(self, statement: str, data: bytes, rejected: list[Rejected]) -> None:
         if data:
             store.copy(self.connection, statement, data)
-        store.quarantine(self.connection, self.unit_id, rejected, self.callers.cipher)
+        rule = self.file.caller
+        store.quarantine(
+            self.connection, self.unit_id, rejected, self.callers.cipher,
+            callers_are_ids=rule is not None and rule.country is None,
+        )  # fmt: skip
 
     def _count(self, batch: Batch, side: psycopg.Connection) -> pl.DataFrame:
         """Add a batch to the totals; returns its rows with tokens in the place of callers."""

@@ -22,6 +22,8 @@ ONE_DAY = datetime.timedelta(days=1)
 PREVIEW_CHARACTERS = 200
 COPY_CHUNK = 1 << 20
 _THREE_FIELDS = struct.pack(">hi", 3, 16)  # and the length of the first, a uuid
+ADDRESS = re.compile(r"[^\s,;|<>\"'{}=:]*@[^\s,;|<>\"'{}=]*")
+NAME_OF_NUMBER = re.compile(r'"+[^"]*"+\s*<[^>]*>?')
 CONFLICT = "conflicting_version"
 
 
@@ -106,9 +108,10 @@ def copy(connection: psycopg.Connection, statement: str, data: bytes) -> None:
 
 # ------------------------------------------------------------------------------ quarantine
 def quarantine(
-    connection: psycopg.Connection, unit_id: int, rejected: list[Rejected], cipher: Cipher
-) -> None:
-    """Keep what could not be read: masked for people, whole and encrypted for a replay."""
+    connection: psycopg.Connection, unit_id: int, rejected: list[Rejected], cipher: Cipher,
+    *, callers_are_ids: bool,
+) -> None:  # fmt: skip
+    """Keep what could not be read: masked for people, whole and encrypted."""
     if not rejected:
         return
     with (
@@ -122,14 +125,25 @@ def quarantine(
         for row in rejected:
             stream.write_row(
                 (unit_id, row.line_number, row.code, printable(row.reason), row.column,
-                 preview(row.content), cipher.encrypt(row.content))
+                 preview(row.content, has_ids=callers_are_ids), cipher.encrypt(row.content))
             )  # fmt: skip
 
 
-def preview(content: bytes) -> str:
-    """The beginning of a row with every digit masked."""
-    text = content[: 4 * PREVIEW_CHARACTERS].decode("utf-8", "replace")[:PREVIEW_CHARACTERS]
-    return re.sub(r"\d", "#", printable(text))
+def preview(content: bytes, *, has_ids: bool = False) -> str:
+    """The beginning of a row, masked. Which cell is the caller's is unknown in a broken row.
+
+    With `has_ids` callers are ids of any shape: no letter is shown either.
+    """
+    text = printable(content[: 4 * PREVIEW_CHARACTERS].decode("utf-8", "replace"))
+    text = re.sub(r"[^\W_]", "#", text) if has_ids else masked(text)
+    return text[:PREVIEW_CHARACTERS]
+
+
+def masked(text: str) -> str:
+    """`text` without digits, mail and SIP addresses, and names before a number in brackets."""
+    for pattern in (ADDRESS, NAME_OF_NUMBER):
+        text = pattern.sub(lambda found: "#" * len(found[0]), text)
+    return re.sub(r"\d", "#", text)
 
 
 def printable(text: str) -> str:

@@ -14,13 +14,10 @@ def data_state(settings: Settings) -> dict[str, Any]:
     """`freshness`: per source its newest day, landing and counts; then days by status, by lane."""
     with warehouse.connect(settings) as connection:
         sources = connection.execute(
-            "select s.source, s.time_zone, max(u.last_day), max(u.landed_at),"
-            " coalesce(sum(u.read_rows), 0)::bigint, coalesce(sum(u.staged_rows), 0)::bigint,"
-            " coalesce(sum(u.quarantined_rows), 0)::bigint,"
-            " coalesce(sum(u.duplicate_rows), 0)::bigint,"
-            " count(*) filter (where u.status = 'refused')"
-            " from ops.sources as s left join ops.units as u on s.source = u.source"
-            " group by s.source, s.time_zone order by s.source"
+            "select l.source, s.time_zone, l.newest_day, l.landed_at, l.read_rows, l.staged_rows,"
+            " l.open_rows + l.discarded_rows, l.open_rows, l.discarded_rows, l.duplicate_rows,"
+            " l.refused_files from ops.source_ledger as l"
+            " inner join ops.sources as s on l.source = s.source order by l.source"
         ).fetchall()
         days = connection.execute(
             "select lane, status, count(*) from ops.lane_status group by lane, status"
@@ -32,7 +29,7 @@ def data_state(settings: Settings) -> dict[str, Any]:
             "select max(published_at) from ops.published_days where lane = 'facts'"
         ).fetchone()
     names = ("source", "time_zone", "newest_day", "landed_at", "read", "staged", "quarantined",
-             "duplicates", "refused_files")  # fmt: skip
+             "open_in_quarantine", "discarded", "duplicates", "refused_files")  # fmt: skip
 
     def lane(wanted: str) -> dict[str, Any]:
         counts = {status: count for name, status, count in days if name == wanted}
@@ -58,7 +55,8 @@ def sentences(data: dict[str, Any]) -> list[str]:
     lines += [f"held follow-ups {day}: {reason}" for day, reason in later["held_days"].items()]
     lines += [
         f"{s['source']}: newest day {s['newest_day'] or '-'}, read {s['read']}, "
-        f"staged {s['staged']}, quarantined {s['quarantined']}, duplicates {s['duplicates']}, "
+        f"staged {s['staged']}, quarantined {s['quarantined']} "
+        f"({s['open_in_quarantine']} open), duplicates {s['duplicates']}, "
         f"refused files {s['refused_files']}"
         for s in data["freshness"]
     ]

@@ -79,6 +79,57 @@ create table if not exists ops.quarantine (
     content bytea not null,  -- the row's bytes, encrypted with the caller key
     primary key (unit_id, line_number)
 );
+-- A row is open until a person says why it needs no reading; it stays stored either way.
+alter table ops.quarantine add column if not exists discarded_at timestamptz;
+alter table ops.quarantine add column if not exists discarded_by text;
+alter table ops.quarantine add column if not exists discard_reason text;
+do $$
+begin
+    if not exists (
+        select from pg_constraint
+        where conrelid = 'ops.quarantine'::regclass and conname = 'quarantine_discard'
+    ) then
+        alter table ops.quarantine add constraint quarantine_discard check (
+            num_nonnulls(discarded_at, discarded_by, discard_reason) in (0, 3)
+        );
+    end if;
+end
+$$;
+
+-- The ledger by source: read = staged + open + discarded + duplicates, or a row was lost.
+create or replace view ops.source_ledger as
+select
+    s.source,
+    coalesce(u.read_rows, 0) as read_rows,
+    coalesce(u.staged_rows, 0) as staged_rows,
+    coalesce(q.open_rows, 0) as open_rows,
+    coalesce(q.discarded_rows, 0) as discarded_rows,
+    coalesce(u.duplicate_rows, 0) as duplicate_rows,
+    coalesce(u.refused_files, 0) as refused_files,
+    u.newest_day,
+    u.landed_at
+from ops.sources as s
+left join (
+    select
+        source,
+        sum(read_rows)::bigint as read_rows,
+        sum(staged_rows)::bigint as staged_rows,
+        sum(duplicate_rows)::bigint as duplicate_rows,
+        count(*) filter (where status = 'refused') as refused_files,
+        max(last_day) as newest_day,
+        max(landed_at) as landed_at
+    from ops.units
+    group by source
+) as u on s.source = u.source
+left join (
+    select
+        u.source,
+        count(*) filter (where q.discarded_at is null) as open_rows,
+        count(q.discarded_at) as discarded_rows
+    from ops.quarantine as q
+    inner join ops.units as u on q.unit_id = u.unit_id
+    group by u.source
+) as q on s.source = q.source;
 
 -- Codes seen in landed rows, so that a dimension never depends on which days are being built.
 create table if not exists staging.members (
