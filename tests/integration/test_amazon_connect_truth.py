@@ -20,7 +20,7 @@ from callhouse.settings import Settings
 
 # Days with a week-end, a night between months and call-backs past midnight; 16 days and more have
 # agents who change teams.
-START, DAYS = date(2026, 10, 16), 17
+START, DAYS, CALLS_PER_DAY = date(2026, 10, 16), 17, 200
 WORLDS = ("clean", "dirty")
 KINDS = ("contacts", "agent_events")
 # The simulator's names for what the records call by numbers and levels.
@@ -64,7 +64,7 @@ def landed(
             seed=12,
             start=START,
             days=DAYS,
-            calls_per_day=pytestconfig.getoption("calls_per_day"),
+            calls_per_day=pytestconfig.getoption("calls_per_day") or CALLS_PER_DAY,
             dirt=world == "dirty",
             formats=("connect",),
         )

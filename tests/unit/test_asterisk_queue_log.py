@@ -275,5 +275,5 @@ def test_rows_of_a_table_become_the_lines_of_a_file(
     zone: str, time: str | None, epoch: str
 ) -> None:
     reader = table.Table(settings_module.load(), zone)
-    row = (time, "17.5", "sales", "Agent/7", "COMPLETECALLER", "4", "61\n", "1", "", None)
-    assert reader.line(row) == f"{epoch}|17.5|sales|Agent/7|COMPLETECALLER|4|61 |1\n"
+    row = (time, "17.5", "sales", "Agent/7", "COMPLETECALLER", "4", "6\n1 ", "1", "", None)
+    assert reader.line(row) == f"{epoch}|17.5|sales|Agent/7|COMPLETECALLER|4|6 1|1\n"

@@ -128,8 +128,9 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
                 "write a migration that drops it, or bring the model back"
             )
         _create_status_view(connection)
-        if any(mart.name == "fct_calls" for mart in marts):
-            _create_caller_view(connection)
+        for mart in marts:
+            if mart.name == "fct_calls" and "caller_token" in {name for name, _, _ in mart.columns}:
+                _create_caller_view(connection)
     return changes
 
 

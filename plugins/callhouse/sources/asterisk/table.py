@@ -102,13 +102,13 @@ class Table:
 
     def line(self, row: Sequence[str | None]) -> str:
         """The line of a file for a row: time, callid, queuename, agent, event, data fields."""
-        time, *cells = (cell or "" for cell in row)
-        moment = EPOCH.fullmatch(time.strip())
+        time, *cells = ((cell or "").strip() for cell in row)
+        moment = EPOCH.fullmatch(time)
         if moment:
             time = moment[1]
         else:
             try:
-                stamp = datetime.datetime.fromisoformat(time.strip())
+                stamp = datetime.datetime.fromisoformat(time)
                 time = str(int(stamp.replace(tzinfo=stamp.tzinfo or self.zone).timestamp()))
             except ValueError:
                 pass  # not a time: the line goes to quarantine as it is
