@@ -16,6 +16,7 @@ import pytest
 from callhouse import landing, semantic, simulate, transform, warehouse
 from callhouse.runner import postgres
 from callhouse.security import login_password, people
+from callhouse.semantic import query
 from callhouse.settings import Settings
 
 SOURCE = "sample_hotline"
@@ -316,6 +317,53 @@ def test_states_tile_the_login_and_quarters_the_day(marts: psycopg.Connection) -
         asked(marts, f"select {sums} from marts.{r} where login_seconds is not null group by 1, 2")
         for r in ("agg_agent_15min", "agg_agent_daily")
     ))  # fmt: skip
+
+
+def test_intervals_days_and_months_agree(marts: psycopg.Connection, settings: Settings) -> None:
+    """Counts add up; ratios are those of the sums, never means of smaller grains."""
+    catalogue = semantic.load(settings)
+    names = ("calls_offered", "calls_answered", "calls_abandoned", "asa", "service_level")
+    where = (("source", SOURCE),)
+
+    def by(grain: str) -> dict[Any, list[Any]]:
+        question = query.Question(metrics=names, by=(grain,), where=where)
+        _, found = query.ask(settings, catalogue, question)
+        return {row[0]: row[1:] for row in found}
+
+    days, months = by("day"), by("month")
+    assert len(months) == 2 and len(days) >= DAYS
+    counts = marts.execute(
+        "select date_trunc('month', business_day)::date, sum(calls_offered), sum(calls_answered), "
+        "sum(calls_abandoned), sum(answered_wait_seconds) / sum(answered_waits), "
+        "sum(answered_within_target)::numeric / sum(calls_answered + calls_abandoned) "
+        "from marts.agg_queue_15min where source = %s group by 1",
+        [SOURCE],
+    ).fetchall()
+    assert len(counts) == 2
+    for month, *quarters in counts:
+        for place, name in enumerate(names):
+            assert float(months[month][place]) == pytest.approx(float(quarters[place]), abs=1e-9), (
+                month,
+                name,
+            )
+        for place in range(3):
+            of_days = [row[place] for day, row in days.items() if day.replace(day=1) == month]
+            assert sum(of_days) == quarters[place] > 0
+
+
+def test_parts_of_a_call_are_no_longer_than_the_call(marts: psycopg.Connection) -> None:
+    parts = ("ivr", "wait", "ring", "talk", "hold", "acw", "call")
+    negative = " or ".join(f"{part}_seconds < 0" for part in parts)
+    (rows_seen, wrong, longer, flagged) = warehouse.one(
+        marts,
+        f"select count(*), count(*) filter (where {negative}), "
+        "count(*) filter (where coalesce(ivr_seconds, 0) + coalesce(wait_seconds, 0) "
+        "+ coalesce(talk_seconds, 0) + coalesce(hold_seconds, 0) > call_seconds + 6), "
+        "count(*) filter (where 'components_exceed_call' = any(data_issues)) from marts.fct_calls",
+    )
+    assert rows_seen > 5000
+    assert wrong == 0
+    assert longer == flagged
 
 
 def test_offers(marts: psycopg.Connection, truth: Path) -> None:

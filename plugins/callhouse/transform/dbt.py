@@ -69,10 +69,14 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def run(settings: Settings, *arguments: str, report: Report = print) -> list[NodeResult]:
+def run(
+    settings: Settings, *arguments: str, report: Report = print, attempts: int = 3
+) -> list[NodeResult]:
     """Run dbt and return its per-node results.
 
-    Raises BuildError where nodes failed, CallhouseError where dbt could not run at all.
+    Raises BuildError where nodes failed, CallhouseError where dbt could not run at all. Two
+    threads that replace views of one another may meet in a deadlock: chance, and no fault of the
+    rows, so dbt runs again, `attempts` times in all.
     """
     results_file = target(settings) / "run_results.json"
     results_file.unlink(missing_ok=True)
@@ -92,6 +96,9 @@ def run(settings: Settings, *arguments: str, report: Report = print) -> list[Nod
     code = process.wait()
     results = read_results(results_file)
     bad = [r for r in results if r.is_bad]
+    if attempts > 1 and any("deadlock detected" in (r.message or "") for r in bad):
+        report("dbt met a deadlock between its own threads and runs again")
+        return run(settings, *arguments, report=report, attempts=attempts - 1)
     if code and any(_is_infrastructure(r.message or "") for r in bad):
         raise CallhouseError(f"dbt lost the warehouse: {bad[0].message}")
     if bad:
@@ -104,7 +111,8 @@ def run(settings: Settings, *arguments: str, report: Report = print) -> list[Nod
 
 def _is_infrastructure(message: str) -> bool:
     signs = ("server closed the connection", "could not connect", "connection refused",
-             "terminating connection", "the database system is", "no space left")  # fmt: skip
+             "terminating connection", "the database system is", "no space left",
+             "deadlock detected")  # fmt: skip
     return any(sign in message.lower() for sign in signs)
 
 
