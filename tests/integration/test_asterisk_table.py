@@ -16,6 +16,7 @@ from callhouse import landing, simulate, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.runner import postgres
 from callhouse.settings import Settings
+from callhouse.sources.asterisk import table
 
 ZONE = zoneinfo.ZoneInfo("Asia/Shanghai")
 PASSWORD = "a reader's, of this test"
@@ -197,6 +198,52 @@ def test_a_kill_after_landing_stages_nothing_twice(
     again = landing.land_inbox(settings, source)
     assert {result.status for result in again} == {"already_landed"}
     assert staged(settings, source) == before
+
+
+@pytest.mark.parametrize("kind", ["bigint", "timestamptz", "varchar(26)"])
+def test_a_first_look_that_breaks_off_goes_on_where_it_was(
+    settings: Settings, exchange: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Thirty days, one row each and one of the year 2099; the server fails at the fifth."""
+    name = "gap_" + kind.partition("(")[0]
+    start = int(datetime.datetime(2026, 9, 1, 10, 10, tzinfo=ZONE).timestamp())
+    lines = [f"{start + day * 86_400}|NONE|q|Agent/1|PAUSE|x" for day in range(30)]
+    lines.append("4070908800|NONE|q|Agent/1|PAUSE|x")
+    filled(settings, name, kind, lines)
+    source = feed(settings, f"table_{name}", f"{exchange}/{name}")
+    fetched, seen = table.Table.fetched, list[str]()
+
+    def failing(self: table.Table, file: Any) -> Any:
+        seen.append(file.address)
+        if len(seen) == 5:
+            raise CallhouseError("the server is gone")
+        return fetched(self, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table.Table, "fetched", failing)
+        with pytest.raises(CallhouseError, match="gone"):
+            landing.land_inbox(settings, source)
+    assert len(staged(settings, source)) == 4
+    assert sum(result.staged for result in landing.land_inbox(settings, source)) == 26
+    assert len(staged(settings, source)) == 30
+    # What the year 2099 holds is in quarantine, and hides no row of today.
+    assert landing.land_inbox(settings, source) == []
+    with at(settings) as own:
+        added(own, name, kind, [f"{start + 30 * 86_400}|NONE|q|Agent/1|UNPAUSE|"])
+    (result,) = landing.land_inbox(settings, source)
+    assert (result.read, result.staged) == (1, 1)
+
+
+def test_an_hour_at_the_edge_of_the_look_is_not_cut(settings: Settings, exchange: str) -> None:
+    start = int(datetime.datetime(2026, 10, 1, 10, 10, tzinfo=ZONE).timestamp())
+    lines = [
+        f"{start + minute * 60}|NONE|q|Agent/1|PAUSE|{minute}" for minute in range(0, 13_000, 13)
+    ]
+    filled(settings, "log_edge", "bigint", lines)
+    source = feed(settings, "table_edge", f"{exchange}/log_edge")
+    landing.land_inbox(settings, source)
+    assert len(staged(settings, source)) == len(lines)
+    assert landing.land_inbox(settings, source) == []
 
 
 def test_what_is_no_time_goes_to_quarantine(

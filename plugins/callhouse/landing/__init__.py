@@ -40,7 +40,7 @@ WRONG_MAPPING_ROWS = 20
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 STABLE_SECONDS = 2.0
 # Rows that a table got later than this are fetched by `land` with its address.
-LOOK_BACK_DAYS = 8
+LOOK_BACK = datetime.timedelta(days=8)
 UNFINISHED = (".part", ".tmp", ".partial", ".crdownload")
 REFUSED = "refused"
 
@@ -477,11 +477,17 @@ def land_location(
                 "select address, version from ops.landed_objects where source = %s", [feed]
             ).fetchall()
         )
-    # All of it once; then what may still change, so that a look costs what is new.
-    days = LOOK_BACK_DAYS if any(seen.startswith(address) for seen, _ in known) else None
+        # Of what was read, not of what lies there: a first look that broke off goes on from here.
+        (newest,) = warehouse.one(
+            connection,
+            "select max(u.last_day) from ops.landed_objects as o "
+            "inner join ops.units as u on o.unit_id = u.unit_id "
+            "where o.source = %s and starts_with(o.address, %s)",
+            [feed, address.rstrip("/") + "/"],
+        )
     return [
         _land_object(settings, found, storage, item, progress)
-        for item in storage.files(address, days)
+        for item in storage.files(address, newest and newest - LOOK_BACK)
         if (item.address, item.version) not in known
     ]
 

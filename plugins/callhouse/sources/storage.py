@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,8 +41,8 @@ class RemoteFile:
 class Remote(Protocol):
     """What is read from an address piece by piece."""
 
-    def files(self, address: str, days: int | None = None) -> list[RemoteFile]:
-        """What lies at the address; with `days`, where that can be told, the newest days of it."""
+    def files(self, address: str, since: date | None = None) -> list[RemoteFile]:
+        """What lies at the address, oldest first; where that can be told, from `since` on."""
 
     @contextmanager
     def fetched(self, file: RemoteFile) -> Iterator[Path]:
@@ -65,7 +66,7 @@ class Storage:
         self.settings = settings
         self._opened: Any = None
 
-    def files(self, address: str, days: int | None = None) -> list[RemoteFile]:  # noqa: ARG002
+    def files(self, address: str, since: date | None = None) -> list[RemoteFile]:  # noqa: ARG002
         """The object called `address`, or all below it, by address."""
         if not ADDRESS.fullmatch(address):
             raise CallhouseError(f"{address} is no address: write s3://bucket/prefix")

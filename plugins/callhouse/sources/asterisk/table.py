@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
+from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 from callhouse.sources.storage import RemoteFile
@@ -43,23 +44,27 @@ class Table:
     def __init__(self, settings: Settings, zone: str) -> None:
         self.settings, self.zone = settings, zoneinfo.ZoneInfo(zone)
 
-    def files(self, address: str, days: int | None = None) -> list[RemoteFile]:
-        """Its hours, oldest first; with `days`, those of the last days before its newest row."""
+    def files(self, address: str, since: datetime.date | None = None) -> list[RemoteFile]:
+        """Its hours, oldest first; where it can be told, without days before `since`."""
         match = _parsed(address)
         base = address.removesuffix(f"/{match['hour']}") if match["hour"] else address.rstrip("/")
         with self._opened(match) as (connection, table, _columns):
-            newest = connection.execute(
-                sql.SQL("select max(time)::text from {}").format(table)
-            ).fetchone()
-            since: sql.Composable = sql.SQL("true")
-            if days and newest and newest[0]:
-                since = sql.SQL("time >= {}").format(sql.Literal(_earlier(newest[0], days)))
+            (style,) = warehouse.one(
+                connection, sql.SQL("select max(time)::text from {}").format(table)
+            )
+            start = _start(style or "", since) if since else None
             found = connection.execute(
                 sql.SQL(
                     "select {hour}, count(*), sum(hashtextextended(t::text, 0)::numeric)::text, "
                     "sum(octet_length(t::text)) from {table} as t where {since} "
                     "group by 1 order by 1"
-                ).format(hour=HOUR, table=table, since=since)
+                ).format(
+                    hour=HOUR,
+                    table=table,
+                    since=sql.SQL("time >= {}").format(sql.Literal(start))
+                    if start
+                    else sql.SQL("true"),
+                )
             ).fetchall()
         return [
             RemoteFile(f"{base}/{hour}", int(size), f"{count}:{checksum}")
@@ -166,12 +171,13 @@ def _parsed(address: str) -> re.Match[str]:
     return match
 
 
-def _earlier(newest: str, days: int) -> str:
-    """The moment `days` before `newest`, written as it is."""
-    if moment := EPOCH.fullmatch(newest):
-        return str(int(moment[1]) - days * 86_400)
-    try:
-        stamp = datetime.datetime.fromisoformat(newest)
-    except ValueError:
-        return ""
-    return (stamp - datetime.timedelta(days=days)).isoformat(" ")
+def _start(style: str, since: datetime.date) -> str | None:
+    """The beginning of `since` in every zone, as the table writes times such as `style`.
+
+    It is also the beginning of an hour: one that is cut would look like one that has changed.
+    """
+    day = since - datetime.timedelta(days=1)
+    if EPOCH.fullmatch(style):
+        midnight = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+        return str(int(midnight.timestamp()) // 10_000 * 10_000)
+    return day.isoformat() if re.match("[0-9]{4}-", style) else None
