@@ -272,6 +272,29 @@ def audit(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def release(
+    day: Annotated[str, typer.Argument(help="A day that `status` lists as held.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why its numbers are right.")],
+    followups: Annotated[
+        bool, typer.Option("--followups", help="The follow-ups of the day, not its calls.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a held day be published as it was built; the reason stays with it."""
+    from callhouse.transform import releases
+
+    lane = "followups" if followups else "facts"
+    found = releases.release(_settings(), _day(day), reason, _account(), lane)
+    if as_json:
+        _print_json(found._asdict())
+    else:
+        print(
+            f"{found.business_day} {found.sentence}; lets through {', '.join(found.expectations)}"
+        )
+        print("it is published by the next run, or now: ./callhouse transform")
+
+
+@app.command()
 def metric(
     names: Annotated[list[str] | None, typer.Argument(help="Metrics; none lists them.")] = None,
     by: Annotated[list[str] | None, typer.Option("--by", help="Dimensions to group by.")] = None,

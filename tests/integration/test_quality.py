@@ -375,6 +375,58 @@ def test_components_beyond_the_call_warn(settings: Settings, build_id: int) -> N
     assert recorded(settings, "marts_calls.components_fit_into_the_call")[1] is False
 
 
+@pytest.fixture
+def busy_weeks(settings: Settings, build_id: int) -> Iterator[int]:
+    """Four weeks in which 8 o'clock was as busy as in the build, 3 at night had one call in two."""
+    with warehouse.connect(settings) as connection:
+        connection.execute("set role callhouse_owner")
+        connection.execute(
+            "create table marts.agg_queue_15min as select d.business_day - 7 * w as business_day, "
+            "v.source, v.local_hour, count(*) as queue_visits from ops.build_days as d "
+            "cross join generate_series(1, 4) as w inner join candidate.fct_queue_visits as v "
+            "on d.business_day = v.business_day where d.build_id = %s group by 1, 2, 3 "
+            "union all select d.business_day - 7 * w, 'hotline', 3, w %% 2 from ops.build_days "
+            "as d cross join generate_series(1, 4) as w where d.build_id = %s",
+            [build_id, build_id],
+        )
+    yield build_id
+    with warehouse.connect(settings) as connection:
+        connection.execute("set role callhouse_owner")
+        connection.execute("drop table marts.agg_queue_15min")
+
+
+NAME_OF_HOURS = "marts_queues.hours_are_as_busy_as_usual"
+
+
+def test_hours_as_busy_as_usual_and_a_quiet_night_are_right(
+    settings: Settings, busy_weeks: int
+) -> None:
+    quality.audit(settings, busy_weeks)
+    assert recorded(settings, NAME_OF_HOURS)[1] is True
+
+
+def test_an_hour_without_its_usual_calls_warns(settings: Settings, busy_weeks: int) -> None:
+    change(settings, "update candidate.fct_queue_visits set local_hour = 13 "
+                     "where business_day = '2026-03-03' and local_hour = 8")  # fmt: skip
+    quality.audit(settings, busy_weeks)
+    severity, is_success, failing_days, observed = recorded(settings, NAME_OF_HOURS)
+    assert (severity, is_success, failing_days) == ("warn", False, [date(2026, 3, 3)])
+    assert "usual_visits" in str(observed)
+
+
+def test_hours_to_come_are_not_judged(settings: Settings, busy_weeks: int) -> None:
+    change(settings, "update ops.sources set time_zone = 'Asia/Shanghai'; "
+                     "update candidate.fct_queue_visits set business_day = '2999-03-02', "
+                     "local_hour = 13 where business_day = '2026-03-02'; "
+                     "update marts.agg_queue_15min set business_day = date '2999-03-02' - 7 * w "
+                     "from generate_series(1, 2) as w where business_day = "
+                     "date '2026-03-02' - 7 * w; "
+                     "update ops.build_days set business_day = '2999-03-02' "
+                     "where business_day = '2026-03-02'")  # fmt: skip
+    quality.audit(settings, busy_weeks)
+    assert recorded(settings, NAME_OF_HOURS)[1] is True
+
+
 def test_day_that_changed_meanwhile_is_excused(settings: Settings, build_id: int) -> None:
     # Landing goes on while a build runs: a new leg of a claimed day is no lost call, and its mark
     # brings the day back. The same difference without a mark is one.

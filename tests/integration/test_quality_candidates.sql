@@ -132,6 +132,7 @@ select
     l.outcome,
     l.wait_seconds,
     l.ring_seconds,
+    extract(hour from l.arrived_at at time zone 'Asia/Shanghai')::integer as local_hour,
     1 as queue_visits,
     (l.outcome <> 'closed')::integer as calls_offered,
     (l.outcome = 'answered')::integer as calls_answered,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from callhouse.bi import datasets, layout, render, status
+from callhouse.bi import datasets, layout, ledger, render
 from callhouse.errors import CallhouseError
 from callhouse.semantic import Catalogue, Column, Dataset, Metric
 
@@ -105,7 +105,7 @@ def test_bundle_holds_every_kind_of_asset(catalogue: Catalogue, boards: Path) ->
         "dashboards/tiny.yaml",
         "databases/Callhouse.yaml",
         "datasets/Callhouse/agg_calls_daily.yaml",
-        "datasets/Callhouse/data_status.yaml",
+        *sorted(f"datasets/Callhouse/{source.name}.yaml" for source in ledger.datasets()),
         "metadata.yaml",
     ]
 
@@ -216,11 +216,11 @@ def committed_catalogue() -> dict[str, dict[str, Any]]:
 def test_chain_from_dashboard_to_column_is_whole() -> None:
     """Without dbt or Superset: every name on a committed board exists in a committed dataset."""
     found = committed_catalogue()
-    assert {"agg_calls_daily", "fct_queue_visits", "fct_agent_connections", status.NAME} <= set(
+    assert {"agg_calls_daily", "fct_queue_visits", "fct_agent_connections", "data_status"} <= set(
         found
     )
     boards = [layout.load(file, "en") for file in sorted(render.BOARDS.glob("*.yaml"))]
-    assert [board.slug for board in boards] == ["operations_overview"]
+    assert [board.slug for board in boards] == ["data_quality", "operations_overview"]
     checked = 0
     for board in boards:
         for tile in board.tiles:
@@ -245,7 +245,7 @@ def test_tiles_of_the_overview_obey_regional_row_security() -> None:
     """A regional manager gets rows only from relations that carry a region."""
     board = layout.load(render.BOARDS / "operations_overview.yaml", "en")
     found = committed_catalogue()
-    used = {tile.dataset for tile in board.tiles if tile.dataset} - {status.NAME}
+    used = {tile.dataset for tile in board.tiles if tile.dataset} - {"data_status"}
     assert used
     for name in used:
         assert "region_code" in {c["column_name"] for c in found[name]["columns"]}, name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from callhouse.bi import charts, dashboards, datasets, layout, status
+from callhouse.bi import charts, dashboards, datasets, layout, ledger
 from callhouse.errors import CallhouseError
 from callhouse.settings import LANGUAGES, REPOSITORY
 
@@ -28,7 +28,7 @@ def bundle(catalogue: Catalogue, language: str, boards: Path = BOARDS) -> Bundle
     """Every file of the bundle, by its path: connection, datasets, charts and dashboards."""
     if language not in LANGUAGES:
         raise CallhouseError(f"language {language!r} is not one of {', '.join(LANGUAGES)}")
-    catalogue = _with_status(catalogue)
+    catalogue = _with_ledger(catalogue)
     database = f"databases/{datasets.DATABASE}.yaml"
     files: dict[str, dict[str, Any]] = {"metadata.yaml": METADATA, database: datasets.database()}
     files.update(_datasets(catalogue, language))
@@ -46,7 +46,7 @@ def bundle(catalogue: Catalogue, language: str, boards: Path = BOARDS) -> Bundle
 
 def committed(catalogue: Catalogue) -> Bundle:
     """The part of the bundle that is committed, so that review sees a changed definition."""
-    return {p: _text(c) for p, c in _datasets(_with_status(catalogue), "en").items()}
+    return {p: _text(c) for p, c in _datasets(_with_ledger(catalogue), "en").items()}
 
 
 def write(files: Bundle, directory: Path) -> None:
@@ -77,10 +77,10 @@ def _datasets(catalogue: Catalogue, language: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _with_status(catalogue: Catalogue) -> Catalogue:
-    if any(source.name == status.NAME for source in catalogue.datasets):
-        return catalogue
-    return replace(catalogue, datasets=[*catalogue.datasets, status.data_status()])
+def _with_ledger(catalogue: Catalogue) -> Catalogue:
+    known = {source.name for source in catalogue.datasets}
+    more = [source for source in ledger.datasets() if source.name not in known]
+    return replace(catalogue, datasets=[*catalogue.datasets, *more])
 
 
 class _Dumper(yaml.SafeDumper):

@@ -45,6 +45,14 @@ class AuditReport:
     failing_days: dict[date, str]
     data_docs: Path
 
+    def failures_of(self, day: date) -> list[str]:
+        """The expectations that hold `day`, each as suite.expectation."""
+        return [
+            f"{result.suite}.{result.expectation}"
+            for result in self.results
+            if result.severity == "fail" and not result.is_success and day in result.failing_days
+        ]
+
 
 def audit(
     settings: Settings,
@@ -82,7 +90,8 @@ def audit_published(
             lane: _days(
                 connection,
                 "select p.business_day from ops.published_days as p where p.lane = %s "
-                "and not exists (select from ops.lane_status as s where s.status <> 'complete' "
+                "and not exists (select from ops.lane_status as s "
+                " where s.status in ('held', 'provisional') "
                 # What is compared with facts needs them to be up to date as well.
                 " and s.lane in ('facts', %s) and s.business_day = p.business_day) "
                 "order by p.business_day",
@@ -216,10 +225,8 @@ def _record(
     connection: psycopg.Connection, build_id: int | None, results: Sequence[Result]
 ) -> None:
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(
-            "delete from ops.expectation_results where build_id is not distinct from %s::bigint",
-            [build_id],
-        )
+        # Audits of what is published are history; the audit of a build may be repeated.
+        cursor.execute("delete from ops.expectation_results where build_id = %s", [build_id])
         cursor.executemany(
             "insert into ops.expectation_results (build_id, boundary, suite, expectation, "
             "column_name, severity, is_success, observed, failing_days, note) "

@@ -19,7 +19,7 @@ from psycopg import sql
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
-from callhouse.transform import dbt, marts
+from callhouse.transform import dbt, marts, releases
 from callhouse.transform.dbt import BuildError, Report
 
 # Two months in one go; a build that fails is halved, so more would only cost more tries.
@@ -295,23 +295,29 @@ def audit(settings: Settings, build_id: int, report: Report = print) -> dict[dat
         with connection.transaction():
             connection.execute("select ops.seal(%s)", [build_id])
         outcome = quality.audit(settings, build_id, report)
+        failures = {day: outcome.failures_of(day) for day in outcome.failing_days}
+        let_through = releases.released(connection, build_id, failures)
+        held = {d: reason for d, reason in outcome.failing_days.items() if d not in let_through}
         with connection.transaction():
             # What an earlier try of this audit held is judged anew.
             connection.execute(
                 "update ops.build_days set is_held = false, reason = null where build_id = %s",
                 [build_id],
             )
-            for day, reason in outcome.failing_days.items():
+            reasons = {day: found.sentence for day, found in let_through.items()} | held
+            for day, reason in reasons.items():
                 connection.execute(
-                    "update ops.build_days set is_held = true, reason = %s "
+                    "update ops.build_days set is_held = %s, reason = %s "
                     "where build_id = %s and business_day = %s",
-                    [reason, build_id, day],
+                    [day in held, reason, build_id, day],
                 )
             connection.execute(
                 "update ops.builds set status = 'audited', audited_at = now() where build_id = %s",
                 [build_id],
             )
-    return dict(outcome.failing_days)
+        for found in let_through.values():
+            report(f"{found.business_day} goes on, {found.sentence}")
+    return held
 
 
 def publish(settings: Settings, build_id: int) -> PublishReport:

@@ -21,6 +21,12 @@ SCOPE_COLUMNS = {
     "agent_id": "agent",
 }
 
+# Views of warehouse/ledger.sql: their owner reads for the reader, and each says for whom.
+LEDGER = (
+    "data_status", "fct_landed_units", "fct_landed_days", "fct_day_balances", "fct_restatements",
+    "fct_dq_results", "fct_releases",
+)  # fmt: skip
+
 # `comment on …` of the view of callers, which no dbt contract describes.
 CALLER_DESCRIPTIONS = {
     "view bi.dim_caller": "One row per identified caller of a source, as far as the reader may see "
@@ -47,12 +53,15 @@ class Mart:
     is_scoped: bool
     lane: str = "facts"
     indexes: tuple[tuple[str, ...], ...] = ()  # beside the primary key's
+    counted_against: str | None = None  # candidate relation with as many rows, by `counted_by`
+    counted_by: tuple[str, ...] = ()
 
     @property
     def contract(self) -> str:
         """Fingerprint of what the table must look like."""
         shape = [self.name, [c[:2] for c in self.columns], self.primary_key, self.is_by_day,
-                 self.is_scoped, self.lane, self.indexes]  # fmt: skip
+                 self.is_scoped, self.lane, self.indexes, self.counted_against,
+                 self.counted_by]  # fmt: skip
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()
 
 
@@ -63,6 +72,7 @@ def from_manifest(manifest: dict[str, Any]) -> list[Mart]:
         meta = node["config"].get("meta", {}) if node["resource_type"] == "model" else {}
         if not meta.get("published"):
             continue
+        counted = meta.get("counted_against", {})
         marts.append(
             Mart(
                 name=node["name"],
@@ -77,6 +87,8 @@ def from_manifest(manifest: dict[str, Any]) -> list[Mart]:
                 is_scoped=meta.get("row_security") != "none",
                 lane=meta.get("lane", "facts"),
                 indexes=tuple(tuple(columns) for columns in meta.get("indexes", ())),
+                counted_against=counted.get("relation"),
+                counted_by=tuple(counted.get("by", ())),
             )
         )
     return sorted(marts, key=lambda m: m.name)
@@ -114,12 +126,14 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
             _describe(connection, mart)
             _create_view(connection, mart)
             connection.execute(
-                "insert into ops.marts (relation, columns, primary_key, is_by_day, lane, contract) "
-                "values (%s, %s, %s, %s, %s, %s) on conflict (relation) do update set "
+                "insert into ops.marts (relation, columns, primary_key, is_by_day, lane, contract, "
+                "counted_against, counted_by) "
+                "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (relation) do update set "
                 "columns = excluded.columns, primary_key = excluded.primary_key, "
-                "lane = excluded.lane, contract = excluded.contract",
+                "lane = excluded.lane, contract = excluded.contract, "
+                "counted_against = excluded.counted_against, counted_by = excluded.counted_by",
                 [mart.name, [c[0] for c in mart.columns], list(mart.primary_key), mart.is_by_day,
-                 mart.lane, mart.contract],
+                 mart.lane, mart.contract, mart.counted_against, list(mart.counted_by)],
             )  # fmt: skip
         gone = sorted(set(known) - {m.name for m in marts})
         if gone:
@@ -127,7 +141,6 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
                 f"marts.{gone[0]} is published but no longer in the dbt project: "
                 "write a migration that drops it, or bring the model back"
             )
-        _create_status_view(connection)
         for mart in marts:
             if mart.name == "fct_calls" and "caller_token" in {name for name, _, _ in mart.columns}:
                 _create_caller_view(connection)
@@ -285,16 +298,6 @@ def _create_view(connection: psycopg.Connection, mart: Mart) -> None:
     connection.execute(sql.SQL("grant select on {} to callhouse_reader").format(view))
 
 
-def _create_status_view(connection: psycopg.Connection) -> None:
-    # An owner's view on purpose: it tells the state of days, never a row of a call.
-    connection.execute(
-        "create or replace view bi.data_status with (security_barrier) as "
-        "select business_day, status, published_at, revision, reason, followup_status "
-        "from ops.data_status"
-    )
-    connection.execute("grant select on bi.data_status to callhouse_reader")
-
-
 def _create_caller_view(connection: psycopg.Connection) -> None:
     # A view and no table: each day's new calls would change the rows of callers of any age. Under
     # row security it tells of a caller what the reader may see of the calls.
@@ -335,11 +338,12 @@ def unprotected(connection: psycopg.Connection) -> list[str]:
                 c.relkind = 'v'
                 and (
                     c.reloptions @> '{security_invoker=true}'
-                    or n.nspname || '.' || c.relname = 'bi.data_status'
+                    or (n.nspname = 'bi' and c.relname = any(%s))
                 )
             )
             and c.relkind in ('r', 'p', 'v', 'm', 'f')
         order by 1
-        """
+        """,
+        [list(LEDGER)],
     ).fetchall()
     return [str(row[0]) for row in rows]

@@ -1,4 +1,4 @@
-"""What the data is like now: freshness, and how many days are complete, provisional or held."""
+"""What the data is like now: freshness, and how many days are in which state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from callhouse import warehouse
 from callhouse.settings import Settings
 
-STATUSES = ("complete", "provisional", "held")
+STATUSES = ("complete", "restated", "provisional", "held")
 
 
 def data_state(settings: Settings) -> dict[str, Any]:

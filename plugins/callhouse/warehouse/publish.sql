@@ -23,6 +23,99 @@ begin
 end
 $$;
 
+-- The balances and totals of a build, by day and source.
+create or replace function ops.balance(wanted_build bigint) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+    mart record;
+    key_sum text;
+begin
+    delete from ops.balances where build_id = wanted_build;
+    delete from ops.day_totals where build_id = wanted_build;
+    for mart in
+        select m.relation, m.counted_against, m.counted_by
+        from ops.marts as m
+        inner join ops.builds as b on m.lane = b.lane
+        where
+            b.build_id = wanted_build
+            and to_regclass(format('candidate.%I', m.relation)) is not null
+            and to_regclass('candidate.' || quote_ident(m.counted_against)) is not null
+        order by m.relation
+    loop
+        select format(
+            'count(*) as number, sum(hashtextextended(row(%s)::text, 0)::numeric) as checksum',
+            string_agg(format('t.%I', c), ', ')
+        ) into key_sum from unnest(mart.counted_by) as c;
+        execute format(
+            $sql$
+                insert into ops.balances (
+                    build_id, business_day, source, balance,
+                    left_count, right_count, left_checksum, right_checksum
+                )
+                select
+                    %1$s, business_day, source, %2$L,
+                    coalesce(l.number, 0), coalesce(r.number, 0),
+                    coalesce(l.checksum, 0), coalesce(r.checksum, 0)
+                from (
+                    select t.business_day, t.source, %4$s from candidate.%3$I as t
+                    group by t.business_day, t.source
+                ) as l
+                full join (
+                    select t.business_day, t.source, %4$s from candidate.%2$I as t
+                    group by t.business_day, t.source
+                ) as r using (business_day, source)
+            $sql$,
+            wanted_build, mart.relation, mart.counted_against, key_sum
+        );
+    end loop;
+    if to_regclass('candidate.fct_queue_visits') is null then
+        return;
+    end if;
+    if not exists (
+        select from ops.builds where build_id = wanted_build and lane = 'facts'
+    ) then
+        return;
+    end if;
+    execute format(
+        $sql$
+            insert into ops.balances (
+                build_id, business_day, source, balance, left_count, right_count
+            )
+            select
+                %1$s, business_day, source, 'offered = answered + abandoned + other ways out',
+                sum(calls_offered),
+                sum(calls_answered) + sum(calls_abandoned) + count(*) filter (
+                    where outcome <> 'closed' and calls_answered = 0 and calls_abandoned = 0
+                )
+            from candidate.fct_queue_visits
+            group by business_day, source
+        $sql$,
+        wanted_build
+    );
+    execute format(
+        $sql$
+            insert into ops.day_totals
+            select
+                %1$s, business_day, source, sum(calls), sum(offered), sum(answered),
+                sum(abandoned), sum(handled)
+            from (
+                select
+                    business_day, source, calls, 0 as offered, 0 as answered, 0 as abandoned,
+                    coalesce(talk_seconds, 0) + coalesce(hold_seconds, 0)
+                    + coalesce(acw_seconds, 0) as handled
+                from candidate.fct_calls
+                union all
+                select
+                    business_day, source, 0, calls_offered, calls_answered, calls_abandoned, 0
+                from candidate.fct_queue_visits
+            ) as counted
+            group by business_day, source
+        $sql$,
+        wanted_build
+    );
+end
+$$;
+
 create or replace function ops.seal(wanted_build bigint) returns void
 language plpgsql set search_path = pg_catalog as $$
 declare
@@ -50,6 +143,7 @@ begin
         left join ops.fingerprint(mart.relation, mart.is_by_day) as found
             on wanted.business_day = found.business_day;
     end loop;
+    perform ops.balance(wanted_build);
 end
 $$;
 
@@ -140,6 +234,82 @@ begin
     inner join known as k on t.business_day = k.business_day
     order by t.business_day;
 end
+$$;
+
+-- Whether two builds sealed a day with other rows.
+create or replace function ops.is_changed(old_build bigint, new_build bigint, wanted_day date)
+returns boolean
+language sql stable set search_path = pg_catalog as $$
+    select exists (
+        select s.relation, s.row_count, s.checksum from ops.seals as s
+        where s.build_id = new_build and s.business_day = wanted_day
+        except
+        select s.relation, s.row_count, s.checksum from ops.seals as s
+        where s.build_id = old_build and s.business_day = wanted_day
+    )
+$$;
+
+-- Write down which published days a build changes after they had ended, and why; called before its
+-- days count as published. A source that comes to a day for the first time restates nothing.
+create or replace function ops.mark_restatements(wanted_build bigint, days date[]) returns void
+language sql set search_path = pg_catalog as $$
+    insert into ops.restatements (business_day, revision, build_id, previous_build_id, reason)
+    select
+        p.business_day,
+        p.revision + 1,
+        wanted_build,
+        p.build_id,
+        coalesce(
+            (
+                select
+                    string_agg(reasons.reason, '; ' order by reasons.first_mark)
+                    filter (where reasons.number <= 3)
+                    || case
+                        when count(*) > 3 then format('; and %s more', count(*) - 3) else ''
+                    end
+                from (
+                    select
+                        m.reason,
+                        min(m.mark_id) as first_mark,
+                        row_number() over (order by min(m.mark_id)) as number
+                    from ops.dirty_marks as m
+                    where m.build_id = wanted_build and m.business_day = p.business_day
+                    group by m.reason
+                ) as reasons
+            ),
+            'built again'
+        )
+    from ops.published_days as p
+    where
+        p.lane = 'facts'
+        and p.business_day = any(days)
+        and ops.is_changed(p.build_id, wanted_build, p.business_day)
+        and p.published_at >= (
+            select max((p.business_day + 1)::timestamp at time zone s.time_zone)
+            from ops.day_totals as t
+            inner join ops.sources as s on t.source = s.source
+            where t.build_id = p.build_id and t.business_day = p.business_day
+        )
+        and (
+            exists (
+                select t.source, t.calls, t.calls_offered, t.calls_answered, t.calls_abandoned,
+                    t.handle_seconds
+                from ops.day_totals as t
+                where t.build_id = p.build_id and t.business_day = p.business_day
+                except
+                select t.source, t.calls, t.calls_offered, t.calls_answered, t.calls_abandoned,
+                    t.handle_seconds
+                from ops.day_totals as t
+                where t.build_id = wanted_build and t.business_day = p.business_day
+            )
+            or not exists (
+                select t.source from ops.day_totals as t
+                where t.build_id = wanted_build and t.business_day = p.business_day
+                except
+                select t.source from ops.day_totals as t
+                where t.build_id = p.build_id and t.business_day = p.business_day
+            )
+        )
 $$;
 
 -- Publish the sealed days of a build that are not held; one transaction for all relations.
@@ -240,6 +410,10 @@ begin
         perform ops.mark_followups(wanted_build, days);
     end if;
 
+    if wanted_lane = 'facts' then
+        perform ops.mark_restatements(wanted_build, days);
+    end if;
+
     -- A revision is a change that readers can see; building the same day again is none.
     insert into ops.published_days as p (business_day, lane, build_id, revision, published_at)
     select d, wanted_lane, wanted_build, 1, now() from unnest(days) as d
@@ -247,19 +421,8 @@ begin
         set
             build_id = excluded.build_id,
             published_at = excluded.published_at,
-            revision = p.revision + case
-                when exists (
-                    (
-                        select s.relation, s.row_count, s.checksum from ops.seals as s
-                        where s.build_id = wanted_build and s.business_day = p.business_day
-                    )
-                    except
-                    (
-                        select s.relation, s.row_count, s.checksum from ops.seals as s
-                        where s.build_id = p.build_id and s.business_day = p.business_day
-                    )
-                ) then 1 else 0
-            end;
+            revision = p.revision
+            + ops.is_changed(p.build_id, wanted_build, p.business_day)::integer;
     delete from ops.held_days where business_day = any(days) and lane = wanted_lane;
     insert into ops.held_days (business_day, lane, build_id, reason)
     select d.business_day, wanted_lane, wanted_build, coalesce(d.reason, 'audit failed')

@@ -286,7 +286,62 @@ create table if not exists ops.expectation_results (
     checked_at timestamptz not null default now()
 );
 
--- State of each day in each lane; `provisional` = newer rows wait to be built.
+-- What a day holds on both sides of a hop or a balance, by source, written when a build is sealed.
+-- `checksum` is a sum over the keys of the rows, so it does not depend on their order.
+create table if not exists ops.balances (
+    build_id bigint not null references ops.builds,
+    business_day date not null,
+    source text not null,
+    balance text not null,   -- a fact against what it is made from, or the name of a balance
+    left_count bigint not null,
+    right_count bigint not null,
+    left_checksum numeric not null default 0,
+    right_checksum numeric not null default 0,
+    primary key (build_id, business_day, source, balance)
+);
+
+-- What readers were told of a day and source by each build: the totals of both versions.
+create table if not exists ops.day_totals (
+    build_id bigint not null references ops.builds,
+    business_day date not null,
+    source text not null,
+    calls bigint not null,
+    calls_offered bigint not null,
+    calls_answered bigint not null,
+    calls_abandoned bigint not null,
+    handle_seconds numeric not null,
+    primary key (build_id, business_day, source)
+);
+
+-- A day whose published numbers were changed after it had ended.
+create table if not exists ops.restatements (
+    business_day date not null,
+    revision integer not null,
+    build_id bigint not null references ops.builds,
+    previous_build_id bigint not null references ops.builds,
+    restated_at timestamptz not null default now(),
+    reason text not null,
+    primary key (business_day, revision)
+);
+
+-- A person's word that a held day is right as it was built: it holds for these rows and failures.
+create table if not exists ops.releases (
+    release_id bigint generated always as identity primary key,
+    business_day date not null,
+    lane text not null check (lane in ('facts', 'followups')),
+    build_id bigint not null references ops.builds,
+    expectations text[] not null,
+    reason text not null,
+    released_by text not null,
+    released_at timestamptz not null default now()
+);
+
+-- What the seal of a build counts a fact against: relation and key columns of schema candidate.
+alter table ops.marts add column if not exists counted_against text;
+alter table ops.marts add column if not exists counted_by text[];
+
+-- State of each day in each lane; `provisional` = newer rows wait to be built, `restated` = what
+-- was published changed after the day had ended.
 create or replace view ops.lane_status as
 select
     coalesce(p.lane, h.lane, d.lane) as lane,
@@ -294,17 +349,27 @@ select
     case
         when h.business_day is not null then 'held'
         when d.business_day is not null then 'provisional'
+        when r.business_day is not null then 'restated'
         else 'complete'
     end as status,
     p.published_at,
     coalesce(p.revision, 0) as revision,
-    h.reason
+    coalesce(h.reason, b.reason) as reason,
+    r.restated_at,
+    r.reason as restated_because
 from ops.published_days as p
 full join ops.held_days as h on p.business_day = h.business_day and p.lane = h.lane
 full join (select distinct business_day, lane from ops.dirty_marks) as d
     on
         coalesce(p.business_day, h.business_day) = d.business_day
-        and coalesce(p.lane, h.lane) = d.lane;
+        and coalesce(p.lane, h.lane) = d.lane
+left join ops.build_days as b
+    on p.build_id = b.build_id and p.business_day = b.business_day
+left join (
+    select distinct on (business_day) business_day, restated_at, reason
+    from ops.restatements
+    order by business_day, revision desc
+) as r on p.business_day = r.business_day and p.lane = 'facts';
 
 -- What a reader may know of the state of each day.
 create or replace view ops.data_status as
@@ -314,7 +379,9 @@ select
     f.published_at,
     f.revision,
     f.reason,
-    u.status as followup_status
+    u.status as followup_status,
+    f.restated_at,
+    f.restated_because
 from ops.lane_status as f
 left join ops.lane_status as u on f.business_day = u.business_day and u.lane = 'followups'
 where f.lane = 'facts';
@@ -360,7 +427,14 @@ language sql stable security definer set search_path = pg_catalog as $$
         where person = session_user and scope_type = 'all' and valid @> current_date
     )
 $$;
+
+-- The ledger tells of all calls: it is for those who see all of them, and for the pipeline.
+create or replace function sec.reads_ledger() returns boolean
+language sql stable security definer set search_path = pg_catalog as $$
+    select sec.sees_all() or pg_has_role(session_user, 'callhouse_owner', 'member')
+$$;
 revoke execute on all functions in schema sec from public;
-grant execute on function sec.scope(text), sec.sees_all() to callhouse_reader, callhouse_pipeline;
+grant execute on function sec.scope(text), sec.sees_all(), sec.reads_ledger()
+to callhouse_reader, callhouse_pipeline;
 
 reset role;

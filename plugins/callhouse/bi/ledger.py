@@ -1,0 +1,335 @@
+"""Datasets of the views in warehouse/ledger.sql, which publishing keeps and dbt does not know."""
+
+from __future__ import annotations
+
+from callhouse.semantic import Column, Dataset, Metric
+
+# Name, type, description, label, Chinese label.
+DAY = ("business_day", "date", "Business day.", "Business day", "业务日")
+SOURCE = ("source", "text", "Source of the records.", "Source", "数据源")
+REASON = ("reason", "text", "Why.", "Reason", "原因")
+REVISION = ("revision", "integer", "How often the day's rows have changed.", "Revision", "版次")
+PUBLISHED_AT = (
+    "published_at",
+    "timestamp with time zone",
+    "When the shown version was published.",
+    "Published at (UTC)",
+    "发布时间（UTC）",
+)
+
+
+def datasets() -> list[Dataset]:
+    """The state of days, and the ledger: what came in, what balances, what was checked."""
+    return [
+        _dataset(
+            "data_status",
+            "One row per business day: its state, revision and time of publication.",
+            (
+                DAY,
+                (
+                    "status",
+                    "text",
+                    (
+                        "complete: final. restated: changed after the day had ended. provisional: "
+                        "newer rows wait. held: the newest version failed its audit, the last "
+                        "good one is shown."
+                    ),
+                    "Status",
+                    "状态",
+                ),
+                PUBLISHED_AT,
+                REVISION,
+                ("reason", "text", "Why the day is held, or was released.", "Reason", "原因"),
+                (
+                    "followup_status",
+                    "text",
+                    (
+                        "Status of the day's follow-ups (first contact resolution), which are "
+                        "built after the days around it."
+                    ),
+                    "Follow-ups",
+                    "后续来电状态",
+                ),
+                (
+                    "restated_at",
+                    "timestamp with time zone",
+                    "When published numbers of the day last changed after it had ended.",
+                    "Restated at (UTC)",
+                    "更正时间（UTC）",
+                ),
+                (
+                    "restated_because",
+                    "text",
+                    "What changed them.",
+                    "Restated because",
+                    "更正原因",
+                ),
+            ),
+            (
+                (
+                    "data_as_of",
+                    "max(business_day) filter (where published_at is not null)",
+                    "Last published business day.",
+                    "Data as of",
+                    "数据截至",
+                    "date",
+                ),
+                (
+                    "business_days",
+                    "count(*)",
+                    "Business days with data.",
+                    "Business days",
+                    "业务日数",
+                ),
+                (
+                    "held_days",
+                    "count(*) filter (where status = 'held')",
+                    "Days whose newest version failed its audit.",
+                    "Held days",
+                    "未发布日数",
+                ),
+                (
+                    "restated_days",
+                    "count(*) filter (where status = 'restated')",
+                    "Days whose published numbers changed after they had ended.",
+                    "Restated days",
+                    "更正日数",
+                ),
+            ),
+        ),
+        _dataset(
+            "fct_landed_units",
+            "One row per landed unit (a file, a piece of a log, an hour of a table): "
+            "read = staged + open + discarded + duplicates.",
+            (
+                ("unit_id", "bigint", "Number of the unit.", "Unit", "单元"),
+                SOURCE,
+                ("record", "text", "Kind of record in it.", "Record", "记录类型"),
+                ("unit_name", "text", "Its file, or what else it is.", "Name", "名称"),
+                (
+                    "landed_at",
+                    "timestamp with time zone",
+                    "When.",
+                    "Landed (UTC)",
+                    "入库时间（UTC）",
+                ),
+                ("status", "text", "landed, or refused as a whole.", "Status", "状态"),
+                ("first_day", "date", "First business day of its rows.", "First day", "首日"),
+                ("last_day", "date", "Last business day of its rows.", "Last day", "末日"),
+                ("read_rows", "bigint", "Rows read.", "Read", "读取"),
+                ("staged_rows", "bigint", "Rows staged.", "Staged", "入库"),
+                ("open_rows", "bigint", "Rows open in quarantine.", "Open", "待处理"),
+                ("discarded_rows", "bigint", "Rows a person has closed.", "Discarded", "已关闭"),
+                ("duplicate_rows", "bigint", "Rows staged before.", "Duplicates", "重复"),
+                ("header_rows", "bigint", "Lines of headers and trailers.", "Headers", "表头"),
+                ("missing_rows", "bigint", "Rows in no place; must be 0.", "Missing", "缺失"),
+                ("reason", "text", "Why it was refused.", "Reason", "原因"),
+            ),
+            (
+                ("units_landed", "count(*)", "Units.", "Units", "单元数"),
+                ("rows_read", "sum(read_rows)", "Rows read.", "Read", "读取行数"),
+                ("rows_staged", "sum(staged_rows)", "Rows staged.", "Staged", "入库行数"),
+                ("rows_open", "sum(open_rows)", "Rows open in quarantine.", "Open", "待处理行数"),
+                (
+                    "rows_discarded",
+                    "sum(discarded_rows)",
+                    "Rows of the quarantine that a person has closed.",
+                    "Discarded",
+                    "已关闭行数",
+                ),
+                ("rows_repeated", "sum(duplicate_rows)", "Duplicates.", "Duplicates", "重复行数"),
+                (
+                    "rows_missing",
+                    "sum(missing_rows)",
+                    "Rows read that are in no place; anything but 0 is a lost row.",
+                    "Missing",
+                    "缺失行数",
+                ),
+                (
+                    "units_refused",
+                    "count(*) filter (where status = 'refused')",
+                    "Files refused as a whole.",
+                    "Refused",
+                    "拒收单元数",
+                ),
+            ),
+        ),
+        _dataset(
+            "fct_day_balances",
+            "One row per published day, source and balance: a fact against what it is made from, "
+            "or offered against its outcomes. The checksums are sums over the keys of the rows.",
+            (
+                DAY,
+                SOURCE,
+                ("balance", "text", "The fact, or the balance.", "Balance", "平衡项"),
+                ("left_count", "bigint", "Rows before the hop, or left side.", "Before", "前"),
+                ("right_count", "bigint", "Rows of the fact, or right side.", "After", "后"),
+                (
+                    "left_checksum",
+                    "numeric",
+                    "Sum over keys, before.",
+                    "Checksum before",
+                    "前校验和",
+                ),
+                (
+                    "right_checksum",
+                    "numeric",
+                    "Sum over keys, after.",
+                    "Checksum after",
+                    "后校验和",
+                ),
+                ("is_balanced", "boolean", "Both sides agree.", "Balanced", "平衡"),
+                PUBLISHED_AT,
+                REVISION,
+            ),
+            (
+                ("rows_before", "sum(left_count)", "Rows before the hop.", "Before", "前行数"),
+                ("rows_after", "sum(right_count)", "Rows after the hop.", "After", "后行数"),
+                ("balances", "count(*)", "Balances struck.", "Balances", "平衡数"),
+                (
+                    "balances_broken",
+                    "count(*) filter (where not is_balanced)",
+                    "Balances whose sides differ; must be 0.",
+                    "Broken",
+                    "不平衡数",
+                ),
+            ),
+        ),
+        _dataset(
+            "fct_restatements",
+            "One row per restated day, revision and source: totals of both versions.",
+            (
+                DAY,
+                REVISION,
+                SOURCE,
+                (
+                    "restated_at",
+                    "timestamp with time zone",
+                    "When the newer version was published.",
+                    "Restated at (UTC)",
+                    "更正时间（UTC）",
+                ),
+                ("reason", "text", "What changed the day.", "Reason", "原因"),
+                *(
+                    (
+                        f"{name}_{when}",
+                        kind,
+                        f"{label} {told}.",
+                        f"{label} {when}",
+                        f"{zh}（{zh_when}）",
+                    )
+                    for name, kind, label, zh in (
+                        ("calls", "bigint", "Calls", "通话"),
+                        ("calls_offered", "bigint", "Offered", "呼入"),
+                        ("calls_answered", "bigint", "Answered", "接通"),
+                        ("calls_abandoned", "bigint", "Abandoned", "放弃"),
+                        ("handle_seconds", "numeric", "Handle time in seconds", "处理时长（秒）"),
+                    )
+                    for when, told, zh_when in (
+                        ("before", "in the version before", "更正前"),
+                        ("after", "in the newer version", "更正后"),
+                    )
+                ),
+            ),
+            (("restatements", "count(*)", "Restatements.", "Restatements", "更正数"),),
+        ),
+        _dataset(
+            "fct_dq_results",
+            "One row per expectation and audit, with what was found.",
+            (
+                ("result_id", "bigint", "Number of the result.", "Result", "结果"),
+                ("build_id", "bigint", "Build; none: what was published.", "Build", "构建"),
+                ("audited", "text", "facts, followups or published.", "Audited", "审核对象"),
+                ("boundary", "text", "staging or marts.", "Boundary", "边界"),
+                ("suite", "text", "Suite of expectations.", "Suite", "检查集"),
+                ("expectation", "text", "What should hold.", "Expectation", "检查项"),
+                ("column_name", "text", "Column, where it is one.", "Column", "列"),
+                ("severity", "text", "fail holds the day, warn does not.", "Severity", "级别"),
+                ("is_success", "boolean", "Whether it held.", "Held", "通过"),
+                ("observed", "text", "What was found.", "Found", "发现"),
+                ("failing_days", "integer", "Days at fault.", "Days", "日数"),
+                ("first_failing_day", "date", "First day at fault.", "First day", "首日"),
+                ("note", "text", "Why this bound.", "Why", "说明"),
+                (
+                    "checked_at",
+                    "timestamp with time zone",
+                    "When.",
+                    "Checked (UTC)",
+                    "检查时间（UTC）",
+                ),
+            ),
+            (
+                ("expectations_checked", "count(*)", "Expectations.", "Checked", "检查数"),
+                (
+                    "expectations_failed",
+                    "count(*) filter (where not is_success and severity = 'fail')",
+                    "Expectations that held a day.",
+                    "Failed",
+                    "未通过数",
+                ),
+                (
+                    "expectations_warned",
+                    "count(*) filter (where not is_success and severity = 'warn')",
+                    "Expectations that gave a warning.",
+                    "Warnings",
+                    "警告数",
+                ),
+            ),
+        ),
+        _dataset(
+            "fct_releases",
+            "One row per release of a held day.",
+            (
+                ("release_id", "bigint", "Number of the release.", "Release", "放行"),
+                DAY,
+                ("lane", "text", "facts or followups.", "Lane", "通道"),
+                ("expectations", "text", "What was let through.", "Expectations", "检查项"),
+                REASON,
+                ("released_by", "text", "Who.", "Released by", "放行人"),
+                (
+                    "released_at",
+                    "timestamp with time zone",
+                    "When.",
+                    "Released (UTC)",
+                    "放行时间（UTC）",
+                ),
+            ),
+            (("releases", "count(*)", "Releases.", "Releases", "放行数"),),
+        ),
+    ]
+
+
+def _dataset(
+    name: str,
+    description: str,
+    columns: tuple[tuple[str, str, str, str, str], ...],
+    metrics: tuple[tuple[str, ...], ...],
+) -> Dataset:
+    return Dataset(
+        name=name,
+        description=description,
+        columns=tuple(Column(*column) for column in columns),
+        metrics=tuple(_metric(name, *metric) for metric in metrics),
+    )
+
+
+def _metric(
+    relation: str,
+    name: str,
+    expression: str,
+    description: str,
+    label_en: str,
+    label_zh: str,
+    unit: str = "count",
+) -> Metric:
+    return Metric(
+        name=name,
+        expression=expression,
+        relation=relation,
+        columns=frozenset(),
+        is_additive=False,
+        label_en=label_en,
+        label_zh=label_zh,
+        description=description,
+        unit=unit,
+    )
