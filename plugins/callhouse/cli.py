@@ -374,7 +374,8 @@ def simulate(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="delimited (the default), queue_log, cdr, cel, connect; repeatable."
+            "--format",
+            help="delimited (the default), queue_log, cdr, cel, connect, carrier; repeatable.",
         ),
     ] = None,
 ) -> None:

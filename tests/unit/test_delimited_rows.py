@@ -521,3 +521,41 @@ def test_durations_of_details_follow_the_ruling(details: Callable[..., Any]) -> 
     assert [(r["ring_seconds"], r["data_issues"]) for r in staged] == [
         (4, None), (20, None), (20, "negative:ring_seconds"), (9, "disagrees:ring_seconds"),
     ]  # fmt: skip
+
+
+def test_a_carrier_s_line_without_an_id_is_named_by_its_content(tmp_path: Path) -> None:
+    """So that the same line is the same call in whatever file; an unknown number is quarantined."""
+    file = tmp_path / "trunk.yaml"
+    file.write_text(
+        """
+feed: trunk
+vendor: delimited
+label: Trunk
+time_zone: Asia/Shanghai
+records:
+  - record: carrier_calls
+    delimiter: comma
+    columns:
+      carrier_call_id: id
+      caller: {column: from, kind: phone, country: CN}
+      hotline_id: {column: to, codes: {"400": service}}
+      started_at: at
+      call_seconds: seconds
+"""
+    )
+    lines = (b"7,1,400,2025-03-03 23:59:59,5", b",1,400,2025-03-03 09:00:00,-1",
+             b",2,400,2025-03-03 09:00:00,5", b"9,1,401,2025-03-03 09:00:00,5")  # fmt: skip
+    found = []
+    for name, order in (("a.csv", 1), ("b.csv", -1)):
+        path = tmp_path / name
+        path.write_bytes(b"\n".join([b"id,from,to,at,seconds", *lines[::order]]) + b"\n")
+        found.append(read(path, mapping.load(file)))
+    (staged, rejected, _), (again, _, _) = found
+    first, unnamed, other = staged
+    assert first["carrier_call_id"] == "7" and str(first["business_day"]) == "2025-03-03"
+    assert unnamed["carrier_call_id"] == unnamed["row_hash"].hex() != other["carrier_call_id"]
+    assert (unnamed["call_seconds"], unnamed["data_issues"]) == (None, "negative:call_seconds")
+    assert [row["carrier_call_id"] for row in again] == [
+        row["carrier_call_id"] for row in reversed(staged)
+    ]
+    assert [(r.line_number, r.code, r.column) for r in rejected] == [(5, "unknown_code", "to")]

@@ -462,8 +462,10 @@ def mark_dirty(
             [source, bool(row and row[0]), min(changed)],
         )
         days = {day for (day,) in rows}
+    if record.lane == "followups":
+        days = {day + shift * ONE_DAY for day in days for shift in (-1, 0, 1)}
     connection.execute(
-        "insert into ops.dirty_marks (business_day, unit_id, reason) "
-        "select day, %s, %s from unnest(%s::date[]) as d (day) order by day",
-        [unit_id, f"landed {record.name}", sorted(days)],
+        "insert into ops.dirty_marks (business_day, unit_id, reason, lane) "
+        "select day, %s, %s, %s from unnest(%s::date[]) as d (day) order by day",
+        [unit_id, f"landed {record.name}", record.lane, sorted(days)],
     )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
 from callhouse.errors import CallhouseError
 from callhouse.simulate import (
+    carrier,
     cdr,
     cel,
     channels,
@@ -32,7 +33,7 @@ DEFAULT_SEED = 42
 DEFAULT_START = date(2026, 10, 5)
 DEFAULT_DAYS = 35
 DEFAULT_CALLS_PER_DAY = 3000
-FORMATS = ("delimited", "queue_log", "cdr", "cel", "connect")
+FORMATS = ("delimited", "queue_log", "cdr", "cel", "connect", "carrier")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def write(
     """Simulate `days` days and write the feed into `directory`, the truth into its `truth/`.
 
     `progress` gets a sentence per simulated day. `calls_per_day` is the mean over a week without
-    holidays and spikes. Dirt and formats change the files, never the world or its truth.
+    holidays and spikes. Dirt and formats change the files, never the world or its truth. With dirt
+    and the format `carrier` the delimited feed lacks some calls that the carrier has.
     """
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown or not formats:
@@ -81,9 +83,13 @@ def write(
     surveys.ask(played.calls, seed)
     references = feed.write_references(directory, played, start)
     files = feed.FeedFiles([], {}, [])
+    lost = carrier.lost(played, seed) if dirt and "carrier" in formats else set[str]()
     if "delimited" in formats:
-        files = feed.write(directory, played, start, days, seed, dirt)
-        details.write(directory, played, start, days)
+        kept = replace(played, calls=[c for c in played.calls if c.call_id not in lost])
+        files = feed.write(directory, kept, start, days, seed, dirt)
+        nowhere = {"kind": "lost_call", "file": None, "line": None, "leg": None}
+        files.dirt.extend(nowhere | {"call_id": call_id} for call_id in sorted(lost))
+        details.write(directory, kept, start, days)
     renderings = []
     if "queue_log" in formats:
         renderings.append(queue_log.write(directory, played, start, days, seed, dirt))
@@ -93,6 +99,8 @@ def write(
         renderings.append(cel.write(directory, played, start, days, seed, dirt))
     if "connect" in formats:
         renderings.append(connect.write(directory, played, start, seed, dirt))
+    if "carrier" in formats:
+        renderings.append(carrier.write(directory, played, start, days, seed, lost))
     parameters = {
         "seed": seed,
         "start": start.isoformat(),
@@ -124,6 +132,7 @@ def _refuse_foreign_files(directory: Path, start: date, days: int) -> None:
         cdr.FOLDER: channels.file_names("Master", start, days),
         cel.FOLDER: channels.file_names("Master", start, days),
         connect.FOLDER: connect.file_names(start, days),
+        carrier.FOLDER: carrier.file_names(start, days),
     }
     foreign = sorted(
         path.name

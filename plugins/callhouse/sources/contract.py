@@ -63,6 +63,9 @@ class Record:
     version: str | None = None
     # Table of what the rows say of agents, a row per agent and day.
     roster: str | None = None
+    # Builds that read the rows; see ops.builds. Rows of `followups` are compared with published
+    # calls, of the day before and after as well: a call at midnight may be on either side of it.
+    lane: str = "facts"
 
     @property
     def by_name(self) -> dict[str, Field]:

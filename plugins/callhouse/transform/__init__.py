@@ -132,9 +132,8 @@ def mark_followups(settings: Settings, days: Sequence[date] | None, reason: str)
     with warehouse.connect(settings) as connection:
         return connection.execute(
             "insert into ops.dirty_marks (business_day, reason, lane) "
-            "select business_day, %(reason)s, 'followups' from ops.published_days "
-            "where lane = 'facts' "
-            "and (%(days)s::date[] is null or business_day = any(%(days)s::date[]))",
+            "select distinct business_day, %(reason)s, 'followups' from ops.published_days "
+            "where %(days)s::date[] is null or business_day = any(%(days)s::date[])",
             {"days": None if days is None else list(days), "reason": reason},
         ).rowcount
 

@@ -165,7 +165,30 @@ SURVEYS = Record(
         Field("answered_at", "instant"),
     ),
 )
+# What the carrier says it delivered: no call of ours, but what ours are compared with. The id of a
+# line may come back another day; where there is none, the whole line is its own.
+CARRIER_CALLS = Record(
+    "carrier_calls",
+    "staging.delimited_carrier_calls",
+    key=("carrier_call_id", "started_at"),
+    day="business_day",
+    partitioned=True,
+    last_counts=True,
+    lane="followups",
+    fields=(
+        Field("carrier_call_id"),
+        Field("caller", "caller"),
+        Field("caller_region_code"),
+        Field("caller_carrier"),
+        Field("hotline_id", required=True),
+        Field("trunk"),
+        Field("answered", "code", codes=("yes", "no", "unknown")),
+        Field("call_seconds", "seconds"),
+        Field("billed_seconds", "seconds"),
+        Field("started_at", "instant", required=True),
+    ),
+)
 RECORDS = {
     record.name: record
-    for record in (LEGS, AGENTS, QUEUES, AGENT_STATES, OFFERS, IVR_STEPS, SURVEYS)
+    for record in (LEGS, AGENTS, QUEUES, AGENT_STATES, OFFERS, IVR_STEPS, SURVEYS, CARRIER_CALLS)
 }

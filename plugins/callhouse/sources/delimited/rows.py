@@ -100,6 +100,8 @@ def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) ->
         _check_states(work)
     elif mapping.record is records.SURVEYS:
         _check_scores(work)
+    elif mapping.record is records.CARRIER_CALLS:
+        _name_by_line(work)
     rows, rejected = _separate(work, mapping, raw, file_name)
     if mapping.record is records.AGENT_STATES:
         rows = _once_a_day(rows, feed.time_zone)
@@ -434,6 +436,13 @@ def _check_scores(work: _Work) -> None:
             None,
             f"the score of {kind} is not between {low} and {high}",
         )
+
+
+def _name_by_line(work: _Work) -> None:
+    """A carrier's line without an id is named by its content: sent again, it is the same one."""
+    given = [name for name in ("carrier_call_id",) if name in work.frame.columns]
+    line = pl.col("row_hash").bin.encode("hex")
+    work.frame = work.frame.with_columns(pl.coalesce(*given, line).alias("carrier_call_id"))
 
 
 def _once_a_day(rows: pl.DataFrame, zone: str) -> pl.DataFrame:

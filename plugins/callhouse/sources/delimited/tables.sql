@@ -147,4 +147,27 @@ create table if not exists staging.delimited_surveys (
     answered_at timestamptz
 ) partition by range (business_day);
 
+-- Lines of a carrier's bill or of the trunk's own records: no calls, but what calls are compared
+-- with. `business_day` is the local day of the start, by the carrier's clock.
+create table if not exists staging.delimited_carrier_calls (
+    source text not null,
+    carrier_call_id text not null,     -- without an id of the carrier's the hash of the line
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,
+    superseded_by bigint,
+    caller_token uuid,
+    caller_key_version smallint,
+    caller_region_code text,
+    caller_carrier text,               -- of the caller's number
+    hotline_id text not null,
+    trunk text,                        -- the line or the carrier that delivered the call
+    answered text,                     -- yes | no | unknown: whether the line was picked up
+    data_issues text[],
+    call_seconds numeric,              -- from start to end
+    billed_seconds numeric,
+    business_day date not null,
+    started_at timestamptz not null
+) partition by range (business_day);
+
 reset role;
