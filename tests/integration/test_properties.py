@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass
+import itertools
+import json
+import random
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings, strategies
+from hypothesis import HealthCheck, Phase, given, strategies
 from psycopg import sql
 
 from callhouse import landing, simulate, transform, warehouse
@@ -48,6 +52,7 @@ class Stream:
     name: str  # of a file, with the place of its number
     lines: tuple[bytes, ...]
     header: bytes = b""
+    is_loose: bool = False  # lines come in any order, and without line ends too
 
 
 @dataclass(frozen=True)
@@ -71,22 +76,45 @@ def lines_of(folder: Path, pattern: str) -> list[bytes]:
 
 
 def simulated(folder: Path) -> list[Stream]:
-    """The same two days, by every vendor."""
-    simulate.write(
-        folder, seed=5, start=START, days=DAYS, calls_per_day=CALLS_PER_DAY, dirt=False,
-        formats=simulate.FORMATS,
-    )  # fmt: skip
+    """The same two days by every vendor, with dirt.
+
+    The delimited files are clean: of two versions of one of their rows the one that landed last
+    counts. What was cut off within a line is left out: it is no line of another file.
+    """
+    for name in ("clean", "dirty"):
+        simulate.write(
+            folder / name, seed=5, start=START, days=DAYS, calls_per_day=CALLS_PER_DAY,
+            dirt=name == "dirty", formats=simulate.FORMATS,
+        )  # fmt: skip
     found = []
     for kind in DELIMITED:
-        lines = lines_of(folder, f"{kind}*.csv*")
+        lines = lines_of(folder / "clean", f"{kind}*.csv*")
         rows = tuple(line for line in lines if line != lines[0])
         found.append(Stream("sample_hotline", kind + "_{}.csv", rows, lines[0]))
     for kind in ("queue_log", "cdr", "cel"):
-        found.append(Stream(f"asterisk_{kind}", kind + ".{}", tuple(lines_of(folder / kind, "*"))))
+        lines = lines_of(folder / "dirty" / kind, "*")
+        if kind == "queue_log":
+            lines = [line for line in lines if line.count(b"|") >= 4]
+        found.append(Stream(f"asterisk_{kind}", kind + ".{}", tuple(lines)))
     for kind in ("contacts", "agent_events"):
-        lines = lines_of(folder / "connect", f"{kind}_*")
-        found.append(Stream(f"amazon_connect_{kind}", kind + ".{}", tuple(lines)))
+        lines = lines_of(folder / "dirty" / "connect", f"{kind}_*")
+        lines = [line for line in lines if line.endswith(b"}\n")]
+        if kind == "contacts":
+            lines += odd_contacts(lines)
+        found.append(Stream(f"amazon_connect_{kind}", kind + ".{}", tuple(lines), is_loose=True))
     assert all(len(stream.lines) > 5 for stream in found)
+    return found
+
+
+def odd_contacts(lines: list[bytes]) -> list[bytes]:
+    """A survey of each scale that comes late, and rivals of one version."""
+    found = []
+    for place, scale in enumerate(("csat", "nps", "ces")):
+        rival, surveyed = json.loads(lines[7]), json.loads(lines[place])
+        for content in (rival, surveyed):
+            content["Attributes"] = {"survey_type": scale, "survey_score": str(place)}
+        surveyed["LastUpdateTimestamp"] = "2026-11-05T00:00:00Z"
+        found += [json.dumps(content).encode() + b"\n" for content in (rival, surveyed)]
     return found
 
 
@@ -95,14 +123,20 @@ def pieces_of(draw: strategies.DrawFn, streams: list[Stream]) -> list[Piece]:
     """Every line of every stream at least once: cut anywhere, some again, in any order."""
     found = []
     for stream in streams:
+        if stream.is_loose:
+            lines = list(stream.lines)
+            random.Random(draw(strategies.integers(0, 1000))).shuffle(lines)
+            if draw(strategies.booleans()):
+                lines = [line.strip() for line in lines]
+            stream = replace(stream, lines=tuple(lines))
         place = strategies.integers(0, len(stream.lines))
-        cuts = sorted({0, len(stream.lines), *draw(strategies.lists(place, max_size=3))})
-        spans = list(zip(cuts, cuts[1:], strict=False))
+        inner = strategies.integers(1, len(stream.lines) - 1)
+        cuts = sorted({0, len(stream.lines), *draw(strategies.lists(inner, max_size=3))})
+        spans = list(itertools.pairwise(cuts))
         # Once more: the very same lines as another file, or some that overlap others.
-        again = strategies.one_of(
-            strategies.sampled_from(spans), strategies.tuples(place, place).map(sorted)
-        )
-        spans += [(start, end) for start, end in draw(strategies.lists(again, max_size=2))]
+        overlapping = strategies.tuples(place, place).filter(lambda span: span[0] < span[1])
+        again = strategies.one_of(strategies.sampled_from(spans), overlapping)
+        spans += draw(strategies.lists(again, max_size=2))
         found += [Piece(stream, *span, draw(strategies.booleans())) for span in spans]
     return draw(strategies.permutations(found))
 
@@ -252,9 +286,9 @@ def check(ready: Settings) -> None:
     check_calls(ready)
 
 
-def few(pytestconfig: pytest.Config, examples: int) -> settings:
+def few(pytestconfig: pytest.Config, examples: int) -> hypothesis.settings:
     """Each example is a build; one that fails is shown as drawn, as shrinking would take hours."""
-    return settings(
+    return hypothesis.settings(
         max_examples=pytestconfig.getoption("examples") or examples,
         derandomize=True,
         database=None,
