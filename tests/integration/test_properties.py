@@ -305,7 +305,7 @@ def test_any_split_any_order_any_repetition(
     tmp_path_factory: pytest.TempPathFactory,
     pytestconfig: pytest.Config,
 ) -> None:
-    @few(pytestconfig, 3)
+    @few(pytestconfig, 2)
     @given(pieces_of(streams))
     def example(pieces: list[Piece]) -> None:
         found = published(ready, tmp_path_factory.mktemp("pieces"), pieces)
@@ -323,7 +323,7 @@ def test_what_is_lost_makes_no_number_contradict_another(
 ) -> None:
     """Whatever part of the files came."""
 
-    @few(pytestconfig, 2)
+    @few(pytestconfig, 1)
     @given(pieces_of(streams), strategies.data())
     def example(pieces: list[Piece], data: strategies.DataObject) -> None:
         came = data.draw(strategies.lists(strategies.sampled_from(pieces), min_size=5, unique=True))
