@@ -2,14 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint format docs render bench lock secrets environments chromium
+.PHONY: help up down test test-truth lint format docs render bench lock secrets environments chromium
 
 DEV := .venv/dev/bin
 export PATH := $(CURDIR)/$(DEV):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 help: ## This list.
-	@awk -F':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z.-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## Install what is missing, start everything, load the sample, print addresses and logins.
 	@./callhouse up
@@ -19,6 +19,13 @@ down: ## Stop everything that `make up` started. Data stays.
 
 test: environments chromium ## All tests but the benchmarks.
 	$(DEV)/python -m pytest tests --ignore=tests/bench $(PYTEST)
+
+# Each line simulates a centre, clean and dirty, and compares what is published with its truth.
+test-truth: environments ## 50,000 calls of each vendor format against their truth: about half an hour.
+	$(DEV)/python -m pytest tests/integration/test_amazon_connect_truth.py --calls-per-day 3000 $(PYTEST)
+	$(DEV)/python -m pytest tests/integration/test_asterisk_truth.py --calls-per-day 5600 $(PYTEST)
+	$(DEV)/python -m pytest tests/integration/test_asterisk_records.py -k published_marts \
+	    --calls-per-day 10200 $(PYTEST)
 
 lint: environments ## ruff, mypy, sqlfluff, yamllint, shellcheck.
 	$(DEV)/ruff check .

@@ -29,10 +29,14 @@ PORT_OFFSETS = (0, 32, 80, 88)  # a base's own port; PostgreSQL, Airflow and Sup
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How large the simulated centres of comparisons with their truth are."""
+    """How large the simulated centres of comparisons with their truth are, and how long to try."""
     parser.addoption(
         "--calls-per-day", type=int, dest="calls_per_day",
         help="simulated calls a day where marts are compared with the truth (else a few hundred)",
+    )  # fmt: skip
+    parser.addoption(
+        "--examples", type=int,
+        help="examples of each property of landing and marts (else a few)",
     )  # fmt: skip
 
 

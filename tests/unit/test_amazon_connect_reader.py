@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import polars as pl
 import pytest
+from hypothesis import given, strategies
 
 from callhouse.errors import CallhouseError
 from callhouse.sources.amazon_connect import fields, mapping, objects
@@ -486,3 +488,28 @@ def test_masks() -> None:
     assert fields.masked("order 123456 of 2025-06-03") == "order 123456 of #######"
     assert fields.masked("2025-06-03T16:00:10.123Z") == "2025-06-03T16:00:10.123Z"
     assert fields.masked(None) is None
+
+
+@hypothesis.settings(max_examples=30, derandomize=True, deadline=None)
+@given(
+    strategies.lists(
+        strategies.tuples(
+            strategies.text(strategies.characters(exclude_categories=["Cs"]), max_size=12),
+            strategies.sampled_from(["", "\n", " ", ",\n", "\r\n", "\n\n"]),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_objects_are_found_whatever_stands_in_and_between_them(
+    tmp_path_factory: pytest.TempPathFactory, contents: list[tuple[str, str]]
+) -> None:
+    """Braces, quotes and line ends of a text are no border, and no separator is needed."""
+    parts = [
+        json.dumps(CONTACT | {"ContactId": f"id{number}", "Note": "}{" + text}, ensure_ascii=False)
+        + separator
+        for number, (text, separator) in enumerate(contents)
+    ]
+    rows, rejected = of_bytes(tmp_path_factory.mktemp("objects"), "".join(parts).encode())
+    assert rejected == []
+    assert rows["contact_id"].to_list() == [f"id{number}" for number in range(len(parts))]

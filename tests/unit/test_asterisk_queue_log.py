@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import given, strategies
 
 from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
@@ -277,3 +279,37 @@ def test_rows_of_a_table_become_the_lines_of_a_file(
     reader = table.Table(settings_module.load(), zone)
     row = (time, "17.5", "sales", "Agent/7", "COMPLETECALLER", "4", "6\n1 ", "1", "", None)
     assert reader.line(row) == f"{epoch}|17.5|sales|Agent/7|COMPLETECALLER|4|6 1|1\n"
+
+
+WORDS = strategies.text(
+    strategies.characters(exclude_characters="|\r\n", exclude_categories=["C"]), max_size=8
+)
+LINES = strategies.builds(
+    lambda second, call, event, data: f"{1748908800 + second}|{call}|q|a|{event}|{'|'.join(data)}",
+    strategies.integers(0, 200_000),
+    strategies.sampled_from(["c1", "c2", "NONE"]),
+    strategies.sampled_from(["ENTERQUEUE", "CONNECT", "ABANDON", "COMPLETEAGENT", "MOOD", ""]),
+    strategies.lists(WORDS, max_size=5),
+)
+
+
+@hypothesis.settings(max_examples=30, derandomize=True, deadline=None)
+@given(strategies.lists(LINES, min_size=1, max_size=12), strategies.integers(0, 12))
+def test_a_line_says_the_same_in_whatever_file_it_stands(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], cut: int
+) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+
+    def told(*files: list[str]) -> tuple[list[dict[str, Any]], list[tuple[str, bytes]]]:
+        events: list[dict[str, Any]] = []
+        rejected: list[tuple[str, bytes]] = []
+        for number, part in enumerate(files):
+            if part:
+                content = "".join(f"{line}\n" for line in part).encode()
+                found, refused = read(folder / f"queue_log.{number}", content)
+                events += [row | {"line_number": 0} for row in found]
+                rejected += [(row.code, row.content) for row in refused]
+        assert len(events) + len(rejected) == sum(map(len, files))
+        return events, rejected
+
+    assert told(lines[:cut], lines[cut:]) == told(lines)
