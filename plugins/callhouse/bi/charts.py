@@ -171,6 +171,15 @@ def _color(name: str, where: str) -> str:
 
 def _big_number(tile: Tile, source: Dataset, where: str, language: str) -> Parts:
     metric = shown_metric(source, tile.metric, where)
+    if source.main_time_column is None:
+        total = {
+            "metric": metric,
+            "subtitle": tile.options.get("subtitle", ""),
+            "header_font_size": 0.3,
+            "subtitle_font_size": 0.125,
+            "y_axis_format": format_of(source, metric),
+        }
+        return "big_number_total", total, [{"metrics": [metric]}]
     params = {
         "metric": metric,
         "x_axis": source.main_time_column,
