@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +62,7 @@ def sample(
     """Simulate once, land every format, transform."""
     folder = tmp_path_factory.mktemp("sample")
     simulate.write(
-        folder, seed=7, start=START, days=DAYS, dirt=False, formats=simulate.FORMATS,
+        folder, seed=161, start=START, days=DAYS, dirt=False, formats=simulate.FORMATS,
         calls_per_day=pytestconfig.getoption("calls_per_day") or CALLS_PER_DAY,
     )  # fmt: skip
     settings.feeds_directory.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def names(truth: Path) -> dict[str, Names]:
     own = {row["call_id"]: row["call_id"] for row in table(truth / "calls.csv")}
     log = {row["unique_id"]: row["call_id"] for row in table(truth / "queue_log_visits.csv")}
     cel = {row["linked_id"]: row["call_id"] for row in table(truth / "cel_calls.csv")}
-    first = {}
+    first: dict[str, str] = {}
     for row in table(truth / "connect_contacts.csv"):
         first.setdefault(row["call_id"], row["contact_id"])
     hotlines = {number: name for name, number in channels.EXTENSIONS.items()}
@@ -333,9 +333,17 @@ LIMITS = [
         "row",
         "no visit that was refused (full, empty, diverted, closed)",
         instead=MISSING,
-        of=("outcome", REFUSED | {"transferred"} - {"transferred"}),
+        of=("outcome", REFUSED),
     ),
     *limits("connect", VISITS, "visit_number", "refused visits are not counted", instead=LESS),
+    *limits(
+        "connect",
+        OFFERS,
+        "row",
+        "no offer cancelled within its second",
+        instead=MISSING,
+        of=("ring_seconds", {"0"}),
+    ),
     *limits(
         "connect",
         f"{CALLS} {VISITS} {CONNECTIONS}",
@@ -482,6 +490,7 @@ LIMITS = [
         of=("outcome", {"abandoned", "incomplete"}),
     ),
     *limits(LOGS, CALLS, "ring_seconds", "of answered visits", instead=LESS),
+    *limits(LOGS, CALLS, "ring_seconds", "of answered visits", told="0", instead=""),
     *limits(
         LOGS,
         VISITS,
@@ -525,7 +534,7 @@ LIMITS = [
         of=("outcome", {"incomplete"}),
     ),
     *limits(LOGS, f"{CALLS} {CONNECTIONS}", "hold_seconds", f"no; {HELD}", instead=""),
-    *limits(LOGS, f"{CALLS} {CONNECTIONS}", "talk_seconds", f"with hold", instead=MORE),
+    *limits(LOGS, f"{CALLS} {CONNECTIONS}", "talk_seconds", "with hold", instead=MORE),
     *limits(LOGS, f"{QUEUES} {AGENTS}", "talk_seconds", "with hold", instead=MORE),
     *limits(
         LOGS, f"{QUEUES} {AGENTS}", "hold_seconds connections_held", f"no; {HELD}", instead="0"
@@ -552,10 +561,10 @@ LIMITS = [
         LOGS, f"{QUEUES} {AGENTS}", "transfers_consult", "`consult` is `attended`", instead="0"
     ),
     *limits(LOGS, f"{QUEUES} {AGENTS}", "transfers_attended", "with `consult`", instead=MORE),
-    *limits(LOGS, STATES, "state", f"`hold` is `talk`", told="hold", instead="talk"),
+    *limits(LOGS, STATES, "state", "`hold` is `talk`", told="hold", instead="talk"),
     *limits(LOGS, STATES, "state", OUTSIDE, instead="ready", of=NO_QUEUE),
     *limits(LOGS, STATES, "call_id", "of queues", instead="", of=NO_QUEUE),
-    *limits(LOGS, AGENTS, "ready_seconds", f"with calls outside queues", instead=MORE),
+    *limits(LOGS, AGENTS, "ready_seconds", "with calls outside queues", instead=MORE),
     *limits(LOGS, AGENTS, "state_acw_seconds", "of queues", instead=LESS),
     *limits(LOGS, AGENTS, "state_consult_seconds state_dial_seconds", "no", instead="0"),
     *limits(LOGS, AGENTS, "state_hold_seconds", f"no; {HELD}", instead="0"),
@@ -662,12 +671,12 @@ def in_step(one: dict[Key, Row], other: dict[Key, Row]) -> Iterator[tuple[Key, R
             {row[c] for rows in sides for row in rows for c in ("started_at", "ended_at")}
         )
         places = [0, 0]
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             now: list[Row] = []
-            for side, rows in enumerate(sides):
-                while places[side] < len(rows) and rows[places[side]]["ended_at"] <= start:
+            for side, states in enumerate(sides):
+                while places[side] < len(states) and states[places[side]]["ended_at"] <= start:
                     places[side] += 1
-                own = rows[places[side]] if places[side] < len(rows) else {}
+                own = states[places[side]] if places[side] < len(states) else {}
                 now.append(own if own and own["started_at"] <= start else {})
             if any(now):
                 yield (agent, start, end), now[0], now[1]
@@ -710,9 +719,10 @@ def explained(difference: Difference, formats: tuple[str, str]) -> list[Limit]:
                 return [limit]
     for one in sides[0]:
         for other in sides[1]:
-            if one.told is None or other.told is None or one.told & other.told:
-                if one.fits(None, values[0], rows[1]) and other.fits(None, values[1], rows[0]):
-                    return [one, other]
+            if not (one.told is None or other.told is None or one.told & other.told):
+                continue
+            if one.fits(None, values[0], rows[1]) and other.fits(None, values[1], rows[0]):
+                return [one, other]
     return []
 
 
