@@ -334,8 +334,8 @@ def test_an_older_instance_is_brought_up_to_date_and_again(
     with warehouse.connect(settings) as connection:
         connection.execute("set role callhouse_owner")
         connection.execute(
-            "drop view ops.source_ledger; alter table ops.quarantine drop column discarded_at, "
-            "drop column discarded_by, drop column discard_reason"
+            "drop view ops.source_ledger cascade; alter table ops.quarantine "
+            "drop column discarded_at cascade, drop column discarded_by, drop column discard_reason"
         )
     superuser = (
         f"host=127.0.0.1 port={settings.postgres_port} user=postgres password={cluster.password}"

@@ -7,7 +7,11 @@ from typing import Any
 from callhouse import warehouse
 from callhouse.settings import Settings
 
-STATUSES = ("complete", "restated", "provisional", "held")
+# By lane; follow-ups change with every later call, which restates nothing.
+STATUSES = {
+    "facts": ("complete", "restated", "provisional", "held"),
+    "followups": ("complete", "provisional", "held"),
+}
 
 
 def data_state(settings: Settings) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def data_state(settings: Settings) -> dict[str, Any]:
     def lane(wanted: str) -> dict[str, Any]:
         counts = {status: count for name, status, count in days if name == wanted}
         return {
-            **{status: counts.get(status, 0) for status in STATUSES},
+            **{status: counts.get(status, 0) for status in STATUSES[wanted]},
             "held_days": {day.isoformat(): reason for name, day, reason in held if name == wanted},
         }
 
@@ -64,4 +68,4 @@ def sentences(data: dict[str, Any]) -> list[str]:
 
 
 def _counts(lane: dict[str, Any]) -> str:
-    return ", ".join(f"{lane[status]} {status}" for status in STATUSES)
+    return ", ".join(f"{count} {status}" for status, count in lane.items() if status != "held_days")
