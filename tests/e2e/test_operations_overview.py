@@ -219,7 +219,7 @@ def test_saved_queries_answer_the_chart_data_api(product: Settings, visit: Visit
     # No day of the sample is restated or released; a chart of anything else has data.
     with as_person(product, "director") as connection:
         for title, relation in empty.items():
-            assert warehouse.one(connection, f"select count(*) from bi.{relation}") == (0,), title
+            assert warehouse.one(connection, f"select count(*) from {relation}") == (0,), title
 
 
 def chart_ids(seen: Visit) -> list[int]:

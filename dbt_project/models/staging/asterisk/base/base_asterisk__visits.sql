@@ -71,22 +71,35 @@ ordered as (
         lag(step) over in_queue as step_before,
         lag(event) over in_queue as event_before,
         lag(event_at) over in_queue as event_before_at,
-        lag(began_at) over in_queue as began_before_at
+        lag(began_at) over in_queue as began_before_at,
+        count(*) filter (where step in ('enter', 'refuse')) over whole as entries,
+        count(*) filter (where step = 'finish') over so_far as finishes_so_far,
+        count(*) filter (where step = 'finish') over later as finishes_later,
+        count(*) filter (where step in ('answer', 'depart')) over later as others_later
     from timed
     window
-        in_queue as (
-            partition by source, business_day, call_id, queue_id
-            order by event_at, line_in_second, turn, line_number, row_hash
-        )
+        whole as (partition by source, business_day, call_id, queue_id),
+        in_queue as (whole order by event_at, line_in_second, turn, line_number, row_hash),
+        so_far as (in_queue rows between unbounded preceding and current row),
+        later as (in_queue rows between 1 following and unbounded following)
 ),
 
 -- A visit starts with its entry or refusal; without one (the line is lost), with what comes next
--- after the visit before has ended. A second end of the same visit is no visit.
+-- after the visit before has ended. A second end of the same visit is no visit, nor is the only
+-- entry where nothing follows that it lacks and what comes before has no entry: the clocks of two
+-- servers differ.
 marked as (
     select
         *,
         case
             when step = 'refuse' then 1
+            when
+                step = 'enter'
+                and step_before is not null
+                and entries = 1
+                and others_later = 0
+                and least(finishes_so_far, finishes_later) = 0
+                then 0
             when step = 'enter'
                 then (step_before is distinct from 'enter' or event_before_at <> event_at)::integer
             when step_before is null then 1
@@ -120,7 +133,8 @@ grouped as (
         business_day,
         (array_agg(step order by position))[1] as first_step,
         (array_agg(event order by position))[1] as first_event,
-        (array_agg(began_at order by position))[1] as entered_at,
+        (array_agg(began_at order by position))[1] as began_at,
+        min(event_at) filter (where step = 'enter') as entry_at,
         (array_agg(line_in_second order by position))[1] as first_line_in_second,
         (array_agg(turn order by position))[1] as first_turn,
         (array_agg(line_number order by position))[1] as first_line_number,
@@ -148,13 +162,71 @@ grouped as (
     group by source, business_day, call_id, queue_id, visit_of_queue
 ),
 
--- Reported durations count before differences of times (ruling 1).
+-- Ruling 4: what has an end and no start began as much earlier as it reports.
+placed as (
+    select
+        *,
+        coalesce(entry_at, began_at) as entered_at,
+        entry_at is not null and first_step <> 'enter' as is_entry_late
+    from grouped
+),
+
+-- Where the clock that wrote the entry is ahead, the rest follows it by what it reports: the entry
+-- decides the interval, and no time is negative.
+shifted as (
+    select
+        *,
+        case
+            when is_entry_late
+                then
+                    entered_at
+                    + coalesce(answer_wait, departure_wait, finish_wait, 0) * interval '1 second'
+                    - coalesce(
+                        answered_at,
+                        departed_at,
+                        finished_at - coalesce(finish_talk, 0) * interval '1 second'
+                    )
+            else interval '0'
+        end as shift
+    from placed
+),
+
+told as (
+    select
+        source,
+        call_id,
+        queue_id,
+        business_day,
+        case when is_entry_late then 'enter' else first_step end as first_step,
+        first_event,
+        is_entry_late,
+        entered_at,
+        first_line_in_second,
+        first_turn,
+        first_line_number,
+        first_row_hash,
+        answered_at + shift as answered_at,
+        answer_agent,
+        answer_wait,
+        answer_ring,
+        departure,
+        departed_at + shift as departed_at,
+        departure_wait,
+        finish,
+        finished_at + shift as finished_at,
+        finish_agent,
+        finish_wait,
+        finish_talk
+    from shifted
+),
+
+-- Reported durations count before differences of times (ruling 1). Who finished a conversation had
+-- answered it, also where the line of the answer is lost.
 measured as (
     select
         *,
         case
-            when answered_at is not null then 'answered'
-            when finish is not null then 'incomplete'
+            when answered_at is not null or finish is not null then 'answered'
             when departure = 'ABANDON' then 'abandoned'
             when departure = 'EXITWITHTIMEOUT' then 'timeout'
             when departure = 'EXITWITHKEY' then 'exit_key'
@@ -176,7 +248,7 @@ measured as (
             else departure_wait
         end as reported_wait,
         trim_scale(extract(epoch from finished_at - answered_at)) as measured_talk
-    from grouped
+    from told
 ),
 
 compared as (
@@ -230,6 +302,7 @@ final as (
                 case
                     when finish is not null and answered_at is null then 'missing:connected_at'
                 end,
+                case when is_entry_late then 'disagrees:entered_at' end,
                 case
                     when
                         finish is null and (departure is null or answered_at is not null)
