@@ -458,7 +458,11 @@ def test_rings_in_vain_are_in_milliseconds(log: list[Line], visits: list[Row]) -
     in_vain = [line for line in log if line.event == "RINGNOANSWER"]
     assert len(in_vain) > 20
     assert {line.data[0] for line in in_vain} == {"20000"}
-    entered = {(line.call, line.queue): line.at for line in log if line.event == "ENTERQUEUE"}
+    # A call may enter the same queue again: the first time counts.
+    entered: dict[tuple[str, str], int] = {}
+    for line in log:
+        if line.event == "ENTERQUEUE":
+            entered.setdefault((line.call, line.queue), line.at)
     assert all(line.at - 20 >= entered[line.call, line.queue] for line in in_vain)
     cancelled = sorted(int(line.data[0]) for line in log if line.event == "RINGCANCELED")
     given_up = [row for row in visits if row["outcome"] == "abandoned" and row["ring_seconds"]]

@@ -63,7 +63,7 @@ def write(
 ) -> SimulationResult:
     """Simulate `days` days and write the feed into `directory`, the truth into its `truth/`.
 
-    `progress` gets a sentence per simulated day. `calls_per_day` is the mean over a week without
+    `progress` gets a sentence per simulated day. `calls_per_day` is the mean over a year without
     holidays and spikes. Dirt and formats change the files, never the world or its truth. With dirt
     and the format `carrier` the delimited feed lacks some calls that the carrier has.
     """

@@ -44,9 +44,11 @@ class Demand:
     def of_day(self, offset: int) -> Iterator[tuple[int, Caller, str]]:
         """The first calls of day `offset`, a Poisson process along the intraday curve."""
         day = self._days[offset]
-        level = self._level * world.WEEKDAY_LEVEL[world.weekday(day)]
+        level = self._level * world.season(day)
         if world.is_holiday(day):
-            level = self._level * world.HOLIDAY_LEVEL
+            level *= world.HOLIDAY_LEVEL
+        else:
+            level *= world.WEEKDAY_LEVEL[world.weekday(day)]
         count = self._poisson(level * self._random.lognormvariate(0, 0.05))
         curve = list(accumulate(world.intraday(day)))
         minutes = self._random.choices(range(1440), cum_weights=curve, k=count)

@@ -235,6 +235,8 @@ DAYS_OFF = (
 _WEEK = (1.22, 1.10, 1.05, 1.02, 1.06, 0.82, 0.73)
 WEEKDAY_LEVEL = tuple(level * 7 / sum(_WEEK) for level in _WEEK)
 HOLIDAY_LEVEL = 0.55
+# Over the year, highest in the middle of January and lowest in the middle of July.
+SEASON_AMPLITUDE, SEASON_PEAK_DAY = 0.1, 15
 
 # Statutory holidays with a fixed date, and the weekend days that are worked instead.
 _HOLIDAYS = {
@@ -258,6 +260,12 @@ def weekday(day: date) -> int:
     if is_holiday(day):
         return 6
     return 4 if day in _MAKE_UP_DAYS else day.weekday()
+
+
+def season(day: date) -> float:
+    """Calls of the time of year against the average of the year."""
+    turn = 2 * math.pi * (day.timetuple().tm_yday - SEASON_PEAK_DAY) / 365.25
+    return 1 + SEASON_AMPLITUDE * math.cos(turn)
 
 
 def opening(queue: Queue, day: date) -> tuple[int, int] | None:
