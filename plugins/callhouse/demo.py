@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import psycopg
 
@@ -88,11 +89,14 @@ def _load_sample(settings: Settings, report: Callable[[str], None]) -> None:
             written, seed=SEED, start=START, days=DAYS, calls_per_day=CALLS_PER_DAY, dirt=True
         )
         inbox.mkdir(parents=True, exist_ok=True)
-        for file in sorted(written.glob("*.csv*")):
-            # Under a temporary name first: the DAG must not see half a file.
-            hidden = inbox / f".{file.name}"
-            shutil.copyfile(file, hidden)
-            hidden.rename(inbox / file.name)
+        # Under a temporary name first: the DAG must see neither half a file nor half of the days'
+        # records, which would be published and restated a minute later.
+        hidden = [
+            Path(shutil.copyfile(file, inbox / f".{file.name}"))
+            for file in sorted(written.glob("*.csv*"))
+        ]
+        for file in hidden:
+            file.rename(inbox / file.name.removeprefix("."))
     report(f"sample calls: waiting for the DAGs land_{SOURCE} and transform")
     deadline = time.monotonic() + PATIENCE_SECONDS
     shown = ""

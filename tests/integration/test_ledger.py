@@ -27,7 +27,7 @@ label: Shop
 time_zone: Asia/Shanghai
 records:
   - record: legs
-    files: ["*.csv"]
+    files: ["[!o]*.csv"]
     delimiter: comma
     header: true
     columns:
@@ -40,6 +40,17 @@ records:
       queue_entered_at: {column: arrived, format: "%Y-%m-%d %H:%M:%S"}
       wait_seconds: wait
       talk_seconds: talk
+  - record: offers
+    files: ["offers*.csv"]
+    delimiter: comma
+    header: true
+    columns:
+      call_id: call
+      queue_id: queue
+      agent_id: agent
+      outcome: result
+      arrived_at: {column: arrived, format: "%Y-%m-%d %H:%M:%S"}
+      offered_at: {column: offered, format: "%Y-%m-%d %H:%M:%S"}
 """
 
 
@@ -160,6 +171,25 @@ def test_building_again_and_a_new_source_restate_nothing(shop: Settings, tmp_pat
     drain(shop)
     assert asked(shop, "select count(*) from ops.restatements") == before
     assert asked(shop, "select count(*) from bi.fct_calls where source = 'branch'") == [(1,)]
+
+
+def test_only_other_rows_of_a_fact_restate_a_day(shop: Settings, tmp_path: Path) -> None:
+    """Records of a kind that come for the first time changed no number that anybody was told."""
+    before = asked(shop, "select business_day, revision from ops.restatements order by 1, 2")
+    for name, minute in (("offers", 1), ("offers_more", 2)):
+        file = tmp_path / f"{name}.csv"
+        time = f"{SECOND} 09:0{minute}"
+        file.write_text(
+            "call,queue,agent,result,arrived,offered\n"
+            f"{SECOND}-{minute},desk,101,answered,{time}:00,{time}:02\n"
+        )
+        (result,) = landing.land(shop, SOURCE, [file])
+        assert (result.status, result.staged) == ("landed", 1)
+        drain(shop)
+        found = asked(shop, "select business_day, revision from ops.restatements order by 1, 2")
+        if name == "offers":
+            assert found == before
+    assert [day for day, _ in set(found) - set(before)] == [SECOND]
 
 
 def test_a_day_in_progress_grows_without_being_restated(shop: Settings, tmp_path: Path) -> None:

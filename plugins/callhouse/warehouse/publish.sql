@@ -251,7 +251,8 @@ language sql stable set search_path = pg_catalog as $$
 $$;
 
 -- Write down which published days a build changes after they had ended, and why; called before its
--- days count as published. A source that comes to a day for the first time restates nothing.
+-- days count as published. A source or a fact that comes to a day for the first time restates
+-- nothing: nobody was told another number.
 create or replace function ops.mark_restatements(wanted_build bigint, days date[]) returns void
 language sql set search_path = pg_catalog as $$
     insert into ops.restatements (business_day, revision, build_id, previous_build_id, reason)
@@ -284,7 +285,20 @@ language sql set search_path = pg_catalog as $$
     where
         p.lane = 'facts'
         and p.business_day = any(days)
-        and ops.is_changed(p.build_id, wanted_build, p.business_day)
+        and exists (
+            select from ops.seals as old
+            left join ops.seals as new
+                on
+                    old.relation = new.relation
+                    and old.business_day = new.business_day
+                    and new.build_id = wanted_build
+            where
+                old.build_id = p.build_id
+                and old.business_day = p.business_day
+                and old.row_count > 0
+                and (old.row_count, old.checksum)
+                is distinct from (new.row_count, new.checksum)
+        )
         and p.published_at >= (
             select max((p.business_day + 1)::timestamp at time zone s.time_zone)
             from ops.day_totals as t
