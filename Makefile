@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-truth lint format docs render bench lock secrets environments chromium
+.PHONY: help up down test test-truth lint format docs render bench lock secrets environments chromium \
+    mariadb
 
 DEV := .venv/dev/bin
 export PATH := $(CURDIR)/$(DEV):$(PATH)
@@ -17,7 +18,7 @@ up: ## Install what is missing, start everything, load the sample, print address
 down: ## Stop everything that `make up` started. Data stays.
 	@./callhouse down
 
-test: environments chromium ## All tests but the benchmarks.
+test: environments chromium mariadb ## All tests but the benchmarks.
 	$(DEV)/python -m pytest tests --ignore=tests/bench $(PYTEST)
 
 # Each line simulates a centre, clean and dirty, and compares what is published with its truth.
@@ -63,11 +64,20 @@ lock: ## Rebuild the lock files in requirements/ from the groups in pyproject.to
 environments:
 	@requirements/install pipeline superset dev postgres
 
-# The browser for the end-to-end tests; where it cannot be had they say so and are skipped.
-chromium:
-	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null \
-	    && [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null; then \
-	    echo "installing chromium for the end-to-end tests"; \
-	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } \
-	        >/dev/null 2>&1 || echo "chromium could not be installed: those tests are skipped"; \
+# What tests need of the system: $(1) tells whether it is there, $(2) are Debian's packages. Where it
+# cannot be had those tests say so and are skipped.
+define system_packages
+	@if ! { $(1); } >/dev/null && [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null; then \
+	    echo "installing $(2) for tests"; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2); } \
+	        >/dev/null 2>&1 || echo "$(2) could not be installed: those tests are skipped"; \
 	fi
+endef
+
+# The browser of the end-to-end tests.
+chromium:
+	$(call system_packages,command -v chromium || command -v chromium-browser,chromium)
+
+# The server of an exchange; the second package holds a part of its installation.
+mariadb:
+	$(call system_packages,command -v mariadb-install-db && command -v my_print_defaults,mariadb-server-core mariadb-client-core)

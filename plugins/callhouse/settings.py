@@ -99,6 +99,11 @@ class Settings:
         return Path(self.environment.get(variable) or REPOSITORY / ".venv" / name) / "bin"
 
     @property
+    def mysql_option_file(self) -> Path:
+        """Where the passwords of readers in MySQL are, as its own clients find them."""
+        return Path(self.environment.get("CALLHOUSE_MYSQL_OPTION_FILE") or "~/.my.cnf").expanduser()
+
+    @property
     def object_storage(self) -> dict[str, Any]:
         """Arguments of s3fs. Without an access key the machine's own identity is used."""
         arguments: dict[str, Any] = {}

@@ -20,6 +20,7 @@ from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 
 ADDRESS = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
+TABLES = ("postgresql://", "postgres://", "mysql://", "mariadb://")
 # What a killed landing left behind is nobody's after this time.
 LEFT_OVER_SECONDS = 86_400.0
 
@@ -51,7 +52,7 @@ class Remote(Protocol):
 
 def is_table(text: str) -> bool:
     """Whether `text` means a table of a database."""
-    return text.startswith(("postgresql://", "postgres://"))
+    return text.startswith(TABLES)
 
 
 def is_address(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The realtime table `queue_log` of a PostgreSQL, read as the lines that a file would have.
+"""The realtime table `queue_log` of an exchange's database, read as the lines of a file.
 
 An hour of the table is to landing what an object is in object storage: listed with a version that
 changes with its content, fetched whole, and again when rows were added, however late.
@@ -10,36 +10,60 @@ import datetime
 import re
 import tempfile
 import zoneinfo
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
-import psycopg
-from psycopg import sql
-
-from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
+from callhouse.sources.asterisk.dialects import DIALECTS, ERRORS, Dialect
 from callhouse.sources.storage import RemoteFile
 
 ADDRESS = re.compile(
-    r"postgres(ql)?://(?P<server>[^/?#\s]+/[^/?#\s]+)/(?P<table>\w+(\.\w+)?)(/(?P<hour>\S+))?"
+    rf"(?P<scheme>{'|'.join(DIALECTS)})://(?P<server>[^/?#\s]+/[^/?#\s]+)"
+    r"/(?P<table>\w+(\.\w+)?)(/(?P<hour>\S+))?"
 )
+PASSWORD = re.compile(r"(//[^:/@]*):.*@")
 NEEDED = ("time", "callid", "queuename", "agent", "event")
 DATA = ("data1", "data2", "data3", "data4", "data5")
 EPOCH = re.compile(r"([0-9]{9,11})(\.[0-9]*)?")
-# Text orders and cuts either way of writing times: 2026-11-02 10…, or ten thousand epoch seconds.
-HOUR = sql.SQL(
-    "case when time::text ~ '^[0-9]{{4}}-' then translate(left(time::text, 13), ' ', 'T') "
-    "when time::text ~ '^[0-9]{{9,11}}([.]|$)' then left(split_part(time::text, '.', 1), -4) "
-    "else 'unreadable' end"
-).format()
-FETCHED_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A table and how statements name what is in it: words of ADDRESS and of this module alone."""
+
+    dialect: Dialect
+    connection: Any
+    table: str
+    columns: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.dialect.name(self.table)
+
+    @property
+    def read(self) -> list[str]:
+        """Columns in the order of a line."""
+        return [*NEEDED, *(name for name in ("data", *DATA) if name in self.columns)]
+
+    @property
+    def row(self) -> str:
+        return self.dialect.row(self.read)
+
+    def time(self, expression: str) -> str:
+        return self.dialect.text(expression, self.columns["time"])
+
+    def rows(self, statement: str, *values: str) -> Iterator[Sequence[Any]]:
+        with self.dialect.cursor(self.connection) as rows:
+            rows.execute(statement, values)
+            yield from rows
 
 
 class Table:
-    """The table at an address. libpq finds the password: it is in no mapping and no message."""
+    """The table at an address, whose password is in no mapping and no message."""
 
     def __init__(self, settings: Settings, zone: str) -> None:
         self.settings, self.zone = settings, zoneinfo.ZoneInfo(zone)
@@ -48,29 +72,24 @@ class Table:
         """Its hours, oldest first; where it can be told, without days before `since`."""
         match = _parsed(address)
         base = address.removesuffix(f"/{match['hour']}") if match["hour"] else address.rstrip("/")
-        with self._opened(match) as (connection, table, _columns):
-            (style,) = warehouse.one(
-                connection, sql.SQL("select max(time)::text from {}").format(table)
+        with self._opened(match) as table:
+            ((style,),) = table.rows(
+                f"select {table.time('max(time)')} from {table.name}"  # noqa: S608 (see _Opened)
             )
             start = _start(style or "", since) if since else None
-            found = connection.execute(
-                sql.SQL(
-                    "select {hour}, count(*), sum(hashtextextended(t::text, 0)::numeric)::text, "
-                    "sum(octet_length(t::text)) from {table} as t where {since} "
-                    "group by 1 order by 1"
-                ).format(
-                    hour=HOUR,
-                    table=table,
-                    since=sql.SQL("time >= {}").format(sql.Literal(start))
-                    if start
-                    else sql.SQL("true"),
-                )
-            ).fetchall()
-        return [
-            RemoteFile(f"{base}/{hour}", int(size), f"{count}:{checksum}")
-            for hour, count, checksum, size in found
-            if match["hour"] in (None, hour)
-        ]
+            found = table.rows(
+                f"select {table.dialect.hour}, count(*), {table.dialect.checksum}, "  # noqa: S608
+                "sum(octet_length(content)) "
+                f"from (select {table.time('time')} as moment, {table.row} as content "
+                f"from {table.name} as t where {'time >= %s' if start else 'true'}) as r "
+                "group by 1 order by 1",
+                *([start] if start else []),
+            )
+            return [
+                RemoteFile(f"{base}/{hour}", int(size), f"{count}:{checksum}")
+                for hour, count, checksum, size in found
+                if match["hour"] in (None, hour)
+            ]
 
     @contextmanager
     def fetched(self, file: RemoteFile) -> Iterator[Path]:
@@ -81,33 +100,30 @@ class Table:
         with tempfile.TemporaryDirectory(dir=downloads) as folder:
             path = Path(folder) / f"{match['table']}-{match['hour']}"
             with (
-                self._opened(match) as (connection, table, columns),
-                path.open("w", encoding="utf-8", newline="") as lines,
-                connection.cursor("queue_log") as rows,
+                self._opened(match) as table,
+                # Bytes that are no text are written as they came, as the exchange would.
+                path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as lines,
             ):
-                rows.itersize = FETCHED_ROWS
-                names = [*NEEDED, *(name for name in ("data", *DATA) if name in columns)]
-                rows.execute(
-                    sql.SQL(
-                        "select {cells} from {table} as t where {hour} = {wanted} "
-                        "order by time::text, {position}"
-                    ).format(
-                        cells=sql.SQL(", ").join(
-                            sql.SQL("{}::text").format(sql.Identifier(name)) for name in names
-                        ),
-                        table=table,
-                        hour=HOUR,
-                        wanted=sql.Literal(match["hour"]),
-                        position=sql.SQL("id" if "id" in columns else "t::text"),
-                    )
+                # What an index on `time` understands.
+                limits = _limits(match["hour"])
+                around = "time >= %s and time < %s" if limits else "true"
+                cells = ", ".join(table.dialect.cell.format(name) for name in table.read[1:])
+                rows = table.rows(
+                    f"{table.dialect.select} moment, {', '.join(table.read[1:])} "  # noqa: S608
+                    f"from (select {table.time('time')} as moment, {cells}, "
+                    f"{'id' if 'id' in table.columns else table.row} as place "
+                    f"from {table.name} as t where {around}) as r "
+                    f"where {table.dialect.hour} = %s order by moment, place",
+                    *limits,
+                    match["hour"],
                 )
                 for row in rows:
                     lines.write(self.line(row))
             yield path
 
-    def line(self, row: Sequence[str | None]) -> str:
+    def line(self, row: Sequence[str | bytes | None]) -> str:
         """The line of a file for a row: time, callid, queuename, agent, event, data fields."""
-        time, *cells = ((cell or "").strip() for cell in row)
+        time, *cells = (_text(cell).strip() for cell in row)
         moment = EPOCH.fullmatch(time)
         if moment:
             time = moment[1]
@@ -121,54 +137,55 @@ class Table:
         return text.rstrip("| ") + "\n"
 
     @contextmanager
-    def _opened(
-        self, match: re.Match[str]
-    ) -> Iterator[tuple[psycopg.Connection, sql.Identifier, set[str]]]:
-        address = f"postgresql://{match['server']}"
-        where = f"{address}/{match['table']}"
+    def _opened(self, match: re.Match[str]) -> Iterator[_Opened]:
+        dialect = DIALECTS[match["scheme"]]
+        server = f"{dialect.scheme}://{match['server']}"
+        where = f"{server}/{match['table']}"
         try:
-            with psycopg.connect(
-                address,
-                connect_timeout=10,
-                options="-c default_transaction_read_only=on -c timezone=UTC",
-            ) as connection:
-                table = sql.Identifier(*match["table"].split("."))
-                columns = {
-                    name
-                    for (name,) in connection.execute(
-                        "select attname from pg_attribute where attrelid = to_regclass(%s) "
-                        "and attnum > 0 and not attisdropped",
-                        [match["table"]],
-                    )
-                }
+            with dialect.connected(self.settings, server) as connection:
+                columns = dialect.columns(connection, match["table"])
                 missing = [name for name in NEEDED if name not in columns]
                 if not columns:
                     raise CallhouseError(f"{where}: there is no such table: correct the address")
-                if missing or not columns & {"data", *DATA}:
+                if missing or not columns.keys() & {"data", *DATA}:
                     raise CallhouseError(
                         f"{where} is no queue_log: column {(missing or ['data1'])[0]} is missing"
                     )
-                yield connection, table, columns
-        except psycopg.Error as error:
-            reason = " ".join(str(error).split())[:200]
+                yield _Opened(dialect, connection, match["table"], columns)
+        except ERRORS as error:
+            reason = " ".join(str(error.args[-1] if error.args else error).split())[:200]
             raise CallhouseError(
                 f"{where} cannot be read ({reason}): check the address, the reader's grants and "
-                "its password in the password file (PGPASSFILE)"
+                f"its password in {dialect.password_file}"
             ) from None
 
 
+def _text(cell: str | bytes | None) -> str:
+    return cell.decode("utf-8", "surrogateescape") if isinstance(cell, bytes) else cell or ""
+
+
 def _parsed(address: str) -> re.Match[str]:
+    scheme = DIALECTS[address.partition("://")[0]]
+    if PASSWORD.search(address):
+        raise CallhouseError(f"an address may hold no password: put it into {scheme.password_file}")
     match = ADDRESS.fullmatch(address.rstrip("/"))
     if match is None:
-        shown = re.sub(r":[^:@/]*@", ":…@", address)
         raise CallhouseError(
-            f"{shown} is no address of a table: write postgresql://user@host/database/table"
-        )
-    if urlsplit(address).password:
-        raise CallhouseError(
-            "an address may hold no password: put it into the password file (PGPASSFILE)"
+            f"{address} is no address of a table: write {scheme.scheme}://user@host/database/table"
         )
     return match
+
+
+def _limits(hour: str) -> tuple[str, ...]:
+    """Times around an hour, as its table writes them; none where that cannot be told."""
+    if re.fullmatch("[0-9]{5,7}", hour):
+        limits = f"{hour}0000", f"{int(hour) + 1}0000"
+        return limits if len(limits[0]) == len(limits[1]) else ()  # else text is in other order
+    try:
+        day = datetime.date.fromisoformat(hour[:10])
+        return day.isoformat(), (day + datetime.timedelta(days=1)).isoformat()
+    except (ValueError, OverflowError):
+        return ()
 
 
 def _start(style: str, since: datetime.date) -> str | None:
