@@ -18,8 +18,12 @@ up: ## Install what is missing, start everything, load the sample, print address
 down: ## Stop everything that `make up` started. Data stays.
 	@./callhouse down
 
+# Processes that test side by side. In the order of the folders: the running product comes first.
+WORKERS ?= 2
+
 test: environments chromium mariadb ## All tests but the benchmarks.
-	$(DEV)/python -m pytest tests --ignore=tests/bench $(PYTEST)
+	$(DEV)/python -m pytest tests --ignore=tests/bench \
+	    --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST)
 
 # Each line simulates a centre, clean and dirty, and compares what is published with its truth.
 test-truth: environments ## 50,000 calls of each vendor format against their truth: about half an hour.

@@ -23,8 +23,10 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "anonymo
 
 
 # Below the ports that systems give to outgoing connections: one of those may be taken between the
-# probe and the server's start.
-TEST_PORTS = range(20_000, 32_000, 100)
+# probe and the server's start. For the same reason processes that test side by side have their own.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+TEST_PORTS = range(20_000 + 100 * WORKER, 32_000, 100 * WORKERS)
 PORT_OFFSETS = (0, 32, 80, 88)  # a base's own port; PostgreSQL, Airflow and Superset of an instance
 
 
@@ -38,6 +40,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--examples", type=int,
         help="examples of each property of landing and marts (else a few)",
     )  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A module stays in one process, with its server; all of e2e share one running product."""
+    for item in items:
+        folder = item.path.parent.name
+        group = folder if folder == "e2e" else f"{folder}/{item.path.stem}"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def free_port_base() -> int:
