@@ -427,6 +427,20 @@ def mf(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     os.execve(program, [str(program), *(arguments or [])], environment)  # noqa: S606
 
 
+@app.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def airflow(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Airflow's own command line on this instance, e.g. `airflow backfill create`."""
+    from callhouse.runner import components
+
+    settings = _settings()
+    program = settings.pipeline_bin / "airflow"
+    environment = components.component_environment(settings, "airflow")
+    os.execve(program, [str(program), *(arguments or [])], environment)  # noqa: S606
+
+
 @app.command()
 def docs(
     directory: Annotated[
