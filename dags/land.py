@@ -30,6 +30,7 @@ from airflow.sdk import dag, task
 
 from callhouse.orchestration import landing
 from callhouse.orchestration.vocabulary import (
+    NOW_RUNS,
     STAGING,
     TASK_DEFAULTS,
     Tag,
@@ -47,6 +48,7 @@ def create(drop: landing.Drop) -> None:
         schedule=woken_by(inbox_asset(drop.feed, Path(drop.inbox)), safety_net="*/10 * * * *"),
         catchup=False,
         max_active_runs=1,
+        allowed_run_types=NOW_RUNS,
         is_paused_upon_creation=False,
         default_args=TASK_DEFAULTS,
         doc_md=__doc__,

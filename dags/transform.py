@@ -10,7 +10,7 @@ itself again while days are dirty.
 
 **Rerun** Trigger the DAG: it claims the days that are dirty *now* (a now-run, there are no
 intervals to fill). Always safe: a day is a pure function of staging. To build days again, run
-`./callhouse transform --days FIRST..LAST`.
+`./callhouse transform --days FIRST..LAST`, or backfill the DAG `rebuild`.
 
 **Triage**
 - `report_held` failed: these days did not pass the audit. Readers keep their last good version.
@@ -40,6 +40,7 @@ from callhouse.orchestration import transform as steps
 from callhouse.orchestration.vocabulary import (
     DBT_POOL,
     MARTS,
+    NOW_RUNS,
     STAGING,
     TASK_DEFAULTS,
     Tag,
@@ -53,6 +54,7 @@ from callhouse.orchestration.vocabulary import (
     schedule=woken_by(STAGING, safety_net="*/10 * * * *"),
     catchup=False,
     max_active_runs=1,
+    allowed_run_types=NOW_RUNS,
     is_paused_upon_creation=False,
     default_args=TASK_DEFAULTS,
     doc_md=__doc__,

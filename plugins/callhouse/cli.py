@@ -427,6 +427,20 @@ def mf(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     os.execve(program, [str(program), *(arguments or [])], environment)  # noqa: S606
 
 
+@app.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def airflow(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Airflow's own command line on this instance, e.g. `airflow backfill create`."""
+    from callhouse.runner import components
+
+    settings = _settings()
+    program = settings.pipeline_bin / "airflow"
+    environment = components.component_environment(settings, "airflow")
+    os.execve(program, [str(program), *(arguments or [])], environment)  # noqa: S606
+
+
 @app.command()
 def docs(
     directory: Annotated[
@@ -512,11 +526,7 @@ def quarantine_list(
             [dataclasses.astuple(group) for group in groups],
         )
         for item in ledgers:
-            print(
-                f"{item.source}: read {item.read} {'=' if item.is_balanced else 'IS NOT'} "
-                f"staged {item.staged} + open {item.open} + discarded {item.discarded} "
-                f"+ duplicates {item.duplicates}"
-            )
+            print(item.sentence)
     if not all(item.is_balanced for item in ledgers):
         raise typer.Exit(NEEDS_A_PERSON)
 
@@ -545,6 +555,8 @@ def quarantine_show(
                 row.line_number,
                 f"discarded by {row.discarded_by}: {row.discard_reason}"
                 if row.discarded_at
+                else f"replayed by {row.replayed_by}: {row.replayed_as}"
+                if row.replayed_at
                 else "open",
                 row.reason_code,
                 row.reason,
@@ -570,6 +582,55 @@ def quarantine_discard(
         _print_json({"unit": unit, "line": line, "discarded": closed})
     else:
         print(f"{closed} rows of unit {unit} discarded")
+
+
+@quarantine.command("replay")
+def quarantine_replay(
+    source: Annotated[str | None, typer.Option("--source", help="Only of this source.")] = None,
+    unit: Annotated[int | None, typer.Option("--unit", help="Only of this unit.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only with this code.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell; change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read open rows again with the mappings of today; 3 if some could not even be tried."""
+    from callhouse.landing import quarantine as kept
+    from callhouse.landing import replay
+
+    settings = _settings()
+    kept.ledger(settings, source)  # a source that nobody knows is a problem
+    results = replay.replay(settings, _account(), source, unit, reason, is_dry=dry_run)
+    touched = {result.source for result in results}
+    ledgers = [item for item in kept.ledger(settings) if item.source in touched]
+    if as_json:
+        _print_json(
+            {
+                "dry_run": dry_run,
+                "units": [dataclasses.asdict(result) for result in results],
+                "ledger": [dataclasses.asdict(item) for item in ledgers],
+            }
+        )
+    else:
+        _print_table(
+            ("unit", "source", "file", "tried", "staged", "duplicates", "still open", "cut off"),
+            [
+                (r.unit_id, r.source, r.file, r.tried, r.staged, r.duplicates, r.unreadable,
+                 r.cut_off)
+                for r in results
+            ],
+        )  # fmt: skip
+        for result in results:
+            if result.problem:
+                print(result.problem)
+        for item in ledgers:
+            print(item.sentence)
+        if not results:
+            print("no open row fits: `quarantine list` shows them")
+        elif dry_run:
+            print("nothing is changed: this was a dry run")
+        elif any(result.staged for result in results):
+            print("the days are built by the next run, or now: ./callhouse transform")
+    if any(result.problem for result in results) or not all(item.is_balanced for item in ledgers):
+        raise typer.Exit(NEEDS_A_PERSON)
 
 
 def _account() -> str:

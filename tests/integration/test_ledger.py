@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from callhouse import landing, quality, transform, warehouse
 from callhouse.errors import CallhouseError
+from callhouse.landing import replay
 from callhouse.runner import postgres
 from callhouse.security import login_password, people
 from callhouse.settings import Settings
@@ -205,6 +207,63 @@ def test_a_day_in_progress_grows_without_being_restated(shop: Settings, tmp_path
     drain(shop)
     query = f"select status, revision from bi.data_status where business_day = '{today}'"
     assert asked(shop, query) == [("complete", 2)]
+
+
+def checksums(settings: Settings, where: str) -> dict[str, tuple[Any, ...]]:
+    """Rows and a sum over all columns, of each published fact and aggregate."""
+    relations = asked(settings, "select relation from ops.marts where is_by_day and lane = 'facts'")
+    return {
+        relation: asked(
+            settings,
+            "select count(*), sum(hashtextextended(to_jsonb(t)::text, 0)) "
+            f"from marts.{relation} as t where {where}",
+        )[0]
+        for (relation,) in relations
+    }
+
+
+def test_a_backfilled_day_is_the_same_while_files_land_and_rows_are_replayed(
+    shop: Settings, tmp_path: Path
+) -> None:
+    """Built three times, each time while a file of another day lands; of that one a row was bad."""
+    day, other = f"business_day = '{SECOND}'", date(2026, 3, 6)
+    before = checksums(shop, day)
+    assert before["fct_calls"][0] >= CALLS
+    odd = tmp_path / "odd.csv"
+    odd.write_text(
+        "call,queue,agent,outcome,stage,arrived,wait,talk\n"
+        f"odd-1,desk,101,answered,,{other} 09:40:00,5,60\n"
+        f"odd-2,desk,101,taken,,{other} 09:41:00,5,60\nodd-3,desk,,?,,{other} 09:42:00,5,\n"
+    )
+    assert landing.land(shop, SOURCE, [odd])[0].quarantined == 2
+    for turn in range(3):
+        with ThreadPoolExecutor(1) as company:
+            numbers = range(4 * turn, 4 * turn + 4)
+            landed = company.submit(land, shop, tmp_path, f"file_{turn}", other, numbers)
+            assert transform.mark_known(shop, SECOND, "backfill")
+            build_id = transform.claim(shop)
+            assert build_id is not None
+            transform.build(shop, build_id, dbt.quiet)
+            assert transform.audit(shop, build_id) == {}
+            assert SECOND in transform.publish(shop, build_id).published_days
+            landed.result()
+        assert checksums(shop, day) == before
+    mended = "{column: outcome, codes: {answered: answered, abandoned: abandoned, taken: answered}}"
+    feed = FEED.replace("outcome: outcome", f"outcome: {mended}")
+    (shop.feeds_directory / "shop.yaml").write_text(feed, encoding="utf-8")
+    (replayed,) = replay.replay(shop, "a person")
+    assert (replayed.staged, replayed.unreadable) == (1, 1)
+    assert drain(shop) == {}  # the audits of the ledger hold
+    assert checksums(shop, day) == before
+    restated = "select calls_before, calls_after, reason from bi.fct_restatements where "
+    assert asked(shop, f"select count(*) from ops.restatements where {day}") == [(0,)]
+    last = asked(shop, f"{restated} business_day = '{other}' order by revision desc limit 1")[0]
+    assert last[0] < last[1] == 3 * 4 + 2
+    assert "replayed legs" in last[2]
+    units = "select missing_rows, open_rows, replayed_rows from bi.fct_landed_units "
+    assert asked(shop, f"{units} where unit_name = 'odd.csv'") == [(0, 1, 1)]
+    assert not transform.mark_known(shop, date(2020, 1, 1), "backfill")
+    assert transform.pending(shop) == 0
 
 
 def damage(settings: Settings, call: str) -> None:

@@ -237,7 +237,7 @@ def test_wrong_widths_and_truncated_last_line(hotline: Callable[..., Any]) -> No
     staged, rejected, _ = hotline(content)
     assert [r["call_id"] for r in staged] == ["c1", "c4"]
     assert [(r.line_number, r.code) for r in rejected] == [
-        (3, "column_count"), (4, "column_count"), (6, "column_count"),
+        (3, "column_count"), (4, "column_count"), (6, "cut_off"),
     ]  # fmt: skip
     assert "300 columns instead of 6" in rejected[1].reason
     assert "the file ends within this line" in rejected[2].reason

@@ -124,6 +124,7 @@ def datasets() -> list[Dataset]:
                 ("header_rows", "bigint", "Lines of headers and trailers.", "Headers", "表头"),
                 ("missing_rows", "bigint", "Rows in no place; must be 0.", "Missing", "缺失"),
                 ("reason", "text", "Why it was refused.", "Reason", "原因"),
+                ("replayed_rows", "bigint", "Of them read again later.", "Replayed", "重读"),
             ),
             (
                 ("units_landed", "count(*)", "Units.", "Units", "单元数"),

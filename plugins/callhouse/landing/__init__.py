@@ -17,6 +17,7 @@ from pathlib import Path
 
 import polars as pl
 import psycopg
+from psycopg.types.json import Jsonb
 
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
@@ -118,7 +119,7 @@ def _land_file(settings: Settings, feed: Feed, path: Path, progress: Progress | 
         with feed.open(path) as file:
             inspection = file.inspect()
             with warehouse.connect(settings) as connection:
-                return _Unit(settings, connection, feed, file, inspection, progress).land()
+                return Unit(settings, connection, feed, file, progress).land(inspection)
     except OSError as error:
         return UnitResult(
             feed.name,
@@ -166,67 +167,46 @@ class _Tally:
     keys: list[pl.Series] = field(default_factory=list)
 
 
-class _Unit:
+class Unit:
     """One file on its way into the warehouse, inside one transaction of `connection`."""
 
     def __init__(
         self, settings: Settings, connection: psycopg.Connection, feed: Feed, file: Reader,
-        inspection: Inspection, progress: Progress | None,
+        progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.connection = settings, connection
         self.feed, self.file = feed, file
         self.record: Record = file.record
-        self.inspection, self.progress = inspection, progress
+        self.progress = progress
         self.callers = Callers(settings, feed.name, file.caller)
         self.tally = _Tally()
         self.unit_id = 0
 
-    def land(self) -> UnitResult:
-        """Land the file; the caller commits by leaving the connection's block."""
-        # One landing per feed at a time: what is staged must not change under the comparison.
+    def lock(self) -> None:
+        """One landing per source at a time: what is staged must not change under a comparison."""
         self.connection.execute(
             "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"land {self.feed.name}"]
         )
-        if earlier := self._earlier():
+
+    def land(self, inspection: Inspection) -> UnitResult:
+        """Land the file; the caller commits by leaving the connection's block."""
+        self.lock()
+        if earlier := self._earlier(inspection):
             return earlier
-        self.unit_id = self._open_entry()
-        self._copy_all(self.file.batches(self.inspection))
+        self.unit_id = self._open_entry(inspection)
+        self.copy_all(self.file.batches(inspection))
         tally = self.tally
         if tally.copied == 0 and tally.rejected >= WRONG_MAPPING_ROWS and tally.first_rejected:
             raise RefusedError(
                 f"{self.file.name}: none of its {tally.read} rows can be read; the first: "
                 f"{tally.first_rejected.reason}; correct {self.feed.file.name} or the export"
             )
-        if not self.file.is_unchanged(self.inspection):
+        if not self.file.is_unchanged(inspection):
             raise RefusedError(
                 f"{self.file.name} changed while it was read: land it again when it is complete"
             )
-        days, older_days, moved_days = set(tally.days), tally.older_days, set[datetime.date]()
-        if self.record.heads:
-            links.relabel(self.connection, self.record, self.feed.name, self.unit_id, days)
-            with warehouse.connect(self.settings, autocommit=True) as side:
-                gathering = heads.gather(
-                    self.connection,
-                    {
-                        table: store.Partitions(side, table)
-                        for table in self.record.heads_of or (self.record.table,)
-                    },
-                    self.record,
-                    self.feed,
-                    self.unit_id,
-                    days,
-                )
-            days, older_days, moved_days = gathering.days, gathering.older_days, gathering.moved
-        settlement = store.settle(
-            self.connection,
-            self.record,
-            self.feed.name,
-            self.unit_id,
-            days,
-            older_days,
-            has_same_rows=_repeats(tally.hashes),
-            has_same_keys=_repeats(tally.keys),
-        )
+        found = self.gather()
+        days, settlement = found.days, self.settle(found)
         store.count_days(
             self.connection,
             self.record,
@@ -236,15 +216,48 @@ class _Unit:
         )
         store.save_members(self.connection, self.feed.name, tally.members)
         store.save_roster(
-            self.connection, self.record, self.feed.name, settlement.days | moved_days | days
+            self.connection, self.record, self.feed.name, settlement.days | found.moved | days
         )
         store.mark_dirty(
             self.connection, self.record, self.feed.name, self.unit_id,
-            self._shaped(settlement.days | moved_days),
+            self.shaped(settlement.days | found.moved), f"landed {self.record.name}",
         )  # fmt: skip
         return self._close_entry(sorted(days), settlement)
 
-    def _shaped(self, changed: set[datetime.date]) -> set[datetime.date]:
+    def gather(self) -> heads.Gathering:
+        """Put the copied rows into the days of their calls, where they are events of calls."""
+        days = set(self.tally.days)
+        if self.record.heads is None:
+            return heads.Gathering(days, self.tally.older_days, moved=set())
+        links.relabel(self.connection, self.record, self.feed.name, self.unit_id, days)
+        with warehouse.connect(self.settings, autocommit=True) as side:
+            return heads.gather(
+                self.connection,
+                {
+                    table: store.Partitions(side, table)
+                    for table in self.record.heads_of or (self.record.table,)
+                },
+                self.record,
+                self.feed,
+                self.unit_id,
+                days,
+            )
+
+    def settle(self, found: heads.Gathering, *, is_newest: bool = True) -> store.Settlement:
+        """Settle the copied rows against each other and against older ones."""
+        return store.settle(
+            self.connection,
+            self.record,
+            self.feed.name,
+            self.unit_id,
+            found.days,
+            found.older_days,
+            has_same_rows=_repeats(self.tally.hashes),
+            has_same_keys=_repeats(self.tally.keys),
+            is_newest=is_newest,
+        )
+
+    def shaped(self, changed: set[datetime.date]) -> set[datetime.date]:
         """The days whose facts are other ones now."""
         if self.tally.newest_event is None:
             return changed
@@ -255,11 +268,11 @@ class _Unit:
         )
         return store.shaped_days(changed, self.record.reach_days, self.feed.time_zone, newest)
 
-    def _earlier(self) -> UnitResult | None:
+    def _earlier(self, inspection: Inspection) -> UnitResult | None:
         row = self.connection.execute(
             "select unit_id, read_rows, header_rows, name, first_day, last_day from ops.units "
             "where source = %s and record = %s and content_hash = %s and status = 'landed'",
-            [self.feed.name, self.record.name, self.inspection.content_hash],
+            [self.feed.name, self.record.name, inspection.content_hash],
         ).fetchone()
         if row is None:
             return None
@@ -278,17 +291,17 @@ class _Unit:
             unit_id=unit_id,
         )
 
-    def _open_entry(self) -> int:
+    def _open_entry(self, inspection: Inspection) -> int:
         row = warehouse.one(
             self.connection,
-            "insert into ops.units (source, record, name, content_hash, size_bytes, status) "
-            "values (%s, %s, %s, %s, %s, 'landed') returning unit_id",
-            [self.feed.name, self.record.name, self.file.name, self.inspection.content_hash,
-             self.inspection.size_bytes],
+            "insert into ops.units (source, record, feed, name, content_hash, size_bytes, status) "
+            "values (%s, %s, %s, %s, %s, %s, 'landed') returning unit_id",
+            [self.feed.name, self.record.name, self.feed.file.stem, self.file.name,
+             inspection.content_hash, inspection.size_bytes],
         )  # fmt: skip
         return int(row[0])
 
-    def _copy_all(self, batches: Iterator[Batch]) -> None:
+    def copy_all(self, batches: Iterator[Batch]) -> None:
         """Parse one block and encode another while the server takes a third."""
         with ExitStack() as stack:
             side = stack.enter_context(warehouse.connect(self.settings, autocommit=True))
@@ -299,10 +312,10 @@ class _Unit:
             saving: Future[None] | None = None
             reader = stack.enter_context(ThreadPoolExecutor(1))
             for batch in _ahead(batches, reader):
-                rows = self._count(batch, side)
+                rows = self.count(batch, side)
                 if saving:
                     saving.result()
-                saving = keeper.submit(store.save_callers, for_callers, self.callers.take_found())
+                saving = keeper.submit(self.save_callers, for_callers, self.callers.take_found())
                 if self.record.partitioned:
                     partitions.ensure(self.tally.days)
                 block = ("", b"")
@@ -321,13 +334,27 @@ class _Unit:
     def _send(self, statement: str, data: bytes, rejected: list[Rejected]) -> None:
         if data:
             store.copy(self.connection, statement, data)
-        rule = self.file.caller
+        self.set_aside(rejected)
+
+    def save_callers(
+        self, connection: psycopg.Connection, found: list[tuple[bytes, str, bytes]]
+    ) -> None:
+        """Add callers that are not known yet, ahead of their rows."""
+        store.save_callers(connection, found)
+
+    def set_aside(self, rejected: list[Rejected]) -> None:
+        """Keep what could not be read."""
         store.quarantine(
             self.connection, self.unit_id, rejected, self.callers.cipher,
-            callers_are_ids=rule is not None and rule.country is None,
+            callers_are_ids=self.callers_are_ids,
         )  # fmt: skip
 
-    def _count(self, batch: Batch, side: psycopg.Connection) -> pl.DataFrame:
+    @property
+    def callers_are_ids(self) -> bool:
+        """Whether callers are ids of any shape, not telephone numbers."""
+        return self.file.caller is not None and self.file.caller.country is None
+
+    def count(self, batch: Batch, side: psycopg.Connection) -> pl.DataFrame:
         """Add a batch to the totals; returns its rows with tokens in the place of callers."""
         tally, rows = self.tally, batch.rows
         tally.read += batch.read
@@ -393,11 +420,11 @@ class _Unit:
         )
         self.connection.execute(
             "update ops.units set read_rows = %s, staged_rows = %s, quarantined_rows = %s, "
-            "duplicate_rows = %s, header_rows = %s, first_day = %s, last_day = %s, notes = %s "
-            "where unit_id = %s",
+            "duplicate_rows = %s, header_rows = %s, first_day = %s, last_day = %s, notes = %s, "
+            "layout = %s where unit_id = %s",
             [result.read, staged, result.quarantined, result.duplicates, result.header_rows,
              result.first_day, result.last_day, [store.printable(note) for note in notes],
-             self.unit_id],
+             Jsonb(self.file.layout), self.unit_id],
         )  # fmt: skip
         return result
 

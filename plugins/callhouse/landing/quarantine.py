@@ -41,6 +41,15 @@ class Ledger:
         """Whether each row read is in exactly one place."""
         return self.read == self.staged + self.open + self.discarded + self.duplicates
 
+    @property
+    def sentence(self) -> str:
+        """The sum, for people."""
+        return (
+            f"{self.source}: read {self.read} {'=' if self.is_balanced else 'IS NOT'} "
+            f"staged {self.staged} + open {self.open} + discarded {self.discarded} "
+            f"+ duplicates {self.duplicates}"
+        )
+
 
 @dataclass(frozen=True)
 class KeptRow:
@@ -57,6 +66,9 @@ class KeptRow:
     discarded_at: datetime.datetime | None
     discarded_by: str | None
     discard_reason: str | None
+    replayed_at: datetime.datetime | None
+    replayed_by: str | None
+    replayed_as: str | None  # staged | duplicate
 
 
 def groups(
@@ -69,7 +81,8 @@ def groups(
             "select u.source, u.record, q.reason_code, q.column_name, count(*), max(u.unit_id), "
             "(array_agg(q.preview order by u.unit_id desc, q.line_number))[1] "
             "from ops.quarantine as q inner join ops.units as u on q.unit_id = u.unit_id "
-            "where q.discarded_at is null and (%(source)s::text is null or u.source = %(source)s) "
+            "where q.discarded_at is null and q.replayed_at is null "
+            "and (%(source)s::text is null or u.source = %(source)s) "
             "and (%(reason)s::text is null or q.reason_code = %(reason)s) "
             "and (%(since)s::date is null "
             "or (u.landed_at at time zone 'UTC')::date >= %(since)s) "
@@ -96,11 +109,12 @@ def ledger(settings: Settings, source: str | None = None) -> list[Ledger]:
 
 
 def show(settings: Settings, unit_id: int, line_number: int | None = None) -> list[KeptRow]:
-    """The rows of a unit, or one of them; the discarded ones too."""
+    """The rows of a unit, or one of them; those that were discarded or replayed too."""
     with warehouse.connect(settings) as connection:
         rows = connection.execute(
             "select q.unit_id, u.source, u.name, q.line_number, q.reason_code, q.reason, "
-            "q.column_name, q.preview, q.discarded_at, q.discarded_by, q.discard_reason "
+            "q.column_name, q.preview, q.discarded_at, q.discarded_by, q.discard_reason, "
+            "q.replayed_at, q.replayed_by, q.replayed_as "
             "from ops.quarantine as q inner join ops.units as u on q.unit_id = u.unit_id "
             "where q.unit_id = %(unit)s "
             "and (%(line)s::bigint is null or q.line_number = %(line)s) order by q.line_number",
@@ -128,7 +142,7 @@ def discard(
         closed = connection.execute(
             "update ops.quarantine set discarded_at = now(), discarded_by = %(person)s, "
             "discard_reason = %(reason)s where unit_id = %(unit)s and discarded_at is null "
-            "and (%(line)s::bigint is null or line_number = %(line)s)",
+            "and replayed_at is null and (%(line)s::bigint is null or line_number = %(line)s)",
             {"unit": unit_id, "line": line_number, "reason": reason, "person": person},
         ).rowcount
     if not closed:

@@ -208,14 +208,15 @@ class Settlement:
 def settle(
     connection: psycopg.Connection, record: Record, source: str, unit_id: int,
     days: set[datetime.date], older_days: set[datetime.date],
-    *, has_same_rows: bool, has_same_keys: bool,
+    *, has_same_rows: bool, has_same_keys: bool, is_newest: bool = True,
 ) -> Settlement:  # fmt: skip
     """Drop exact duplicates, tell repeated keys apart, let new versions supersede old ones.
 
     `older_days`: days (near the unit's) on which the source had rows before. What neither a
     repeated row nor an older day calls for is not run, and only the named days are read. Records
     without a key have no versions: what is not the same row is another one. Records with a version
-    say themselves which row counts.
+    say themselves which row counts. Of rows that are not the newest (`is_newest`), keys without a
+    version are left to `settle_late`.
     """
     names: dict[str, sql.Composable] = {
         "table": identifier(record.table), "day": sql.Identifier(record.day),
@@ -243,7 +244,7 @@ def settle(
             "(partition by row_hash order by line_number) as copy_number from {table} "
             "where unit_id = %(unit)s and {day} = any(%(days)s)) as c where copy_number > 1)"
         ).rowcount
-    if has_same_keys and not record.version:
+    if has_same_keys and not record.version and is_newest:
         names["ranked"] = sql.SQL(
             "(select line_number, row_number() over (partition by {key} order by line_number) "
             "as version, max(line_number) over (partition by {key}) as last_line from {table} "
@@ -275,7 +276,7 @@ def settle(
             connection, record, source, unit_id, days, days | older_days
         )
         changed |= other_days
-    elif older_days and record.key:
+    elif older_days and record.key and is_newest:
         old_days = run(
             "update {table} as o set superseded_by = %(unit)s from {table} as n "
             "where n.unit_id = %(unit)s and n.{day} = any(%(days)s) and o.source = %(source)s "
@@ -298,7 +299,7 @@ def _settle_versions(
 ) -> tuple[int, set[datetime.date]]:  # fmt: skip
     """Of all rows with a key of the unit's, on the days `near`, the newest version counts.
 
-    (rows that count no more, days of other units' rows that changed). Equal versions with other
+    (rows that count no more, days of rows that changed). Equal versions with other
     content: the larger hash counts and carries an issue, so that files may come in any order.
     """
     statement = sql.SQL(
@@ -319,7 +320,7 @@ def _settle_versions(
         "and t.{day} = j.{day} and t.{day} = any(%(near)s) "
         "and (t.superseded_by is distinct from j.superseded_by "
         "or coalesce(t.data_issues @> array[%(issue)s], false) <> (j.issues <> '{{}}')) "
-        "returning t.{day}, t.unit_id <> %(unit)s, j.place > 1"
+        "returning t.{day}, j.place > 1"
     ).format(
         table=identifier(record.table),
         key=sql.SQL(", ").join(map(sql.Identifier, record.key)),
@@ -329,7 +330,84 @@ def _settle_versions(
     values = {"source": source, "unit": unit_id, "days": sorted(days), "near": sorted(near),
               "issue": CONFLICT}  # fmt: skip
     rows = connection.execute(statement, values).fetchall()
-    return sum(is_old for _, _, is_old in rows), {day for day, is_other, _ in rows if is_other}
+    return sum(is_old for _, is_old in rows), {day for day, _ in rows}
+
+
+def settle_late(
+    connection: psycopg.Connection, record: Record, source: str, unit_id: int,
+    lines: list[int], days: set[datetime.date],
+) -> set[datetime.date]:  # fmt: skip
+    """Give rows that came late to their unit, on `days`, their place among rows of the same key.
+
+    A newer unit's row supersedes them, they supersede an older unit's, and within their file the
+    order of lines tells them apart, as if `settle` had seen them. Returns the days of rows that now
+    count, count no more, or have another name.
+    """
+    if not record.key or record.version or not lines:
+        return set()
+    is_renamed = record.partitioned and not record.last_counts
+    columns = [sql.Identifier(column) for column in record.key]
+    first_name = sql.SQL(
+        "case when data_issues @> array['repeated_key'] "
+        "then regexp_replace({0}, '~[0-9]+$', '') else {0} end" if is_renamed else "{0}"
+    ).format(columns[0])  # fmt: skip
+    names: dict[str, sql.Composable] = {
+        "table": identifier(record.table), "day": sql.Identifier(record.day), "name": columns[0],
+        "key": sql.SQL(", ").join(columns), "first_name": first_name,
+        "first_key": sql.SQL(", ").join((first_name, *columns[1:])),
+        "same_key": sql.SQL(" and ").join(sql.SQL("l.{0} = o.{0}").format(c) for c in columns),
+        "last_counts": sql.Literal(not is_renamed),
+        "is_partitioned": sql.Literal(record.partitioned),
+    }  # fmt: skip
+    values: dict[str, object] = {"unit": unit_id, "source": source, "lines": lines}
+
+    def run(statement: str) -> psycopg.Cursor:
+        return connection.execute(sql.SQL(statement).format(**names), values)
+
+    known = run("select business_day from ops.unit_days where unit_id = %(unit)s")
+    values["days"] = sorted(days | {day for (day,) in known})
+    run(
+        "create temporary table late_rows on commit drop as select * from ("
+        "select line_number, {key}, {day} as own_day, {first_name} as first_name, "
+        "row_number() over (partition by {first_key} order by line_number) as place, "
+        "bool_or(line_number = any(%(lines)s)) over (partition by {first_key}) as is_touched "
+        "from {table} where unit_id = %(unit)s "
+        "and ({day} = any(%(days)s) or not {is_partitioned})) as r where is_touched"
+    )
+    changed: set[datetime.date] = set()
+    if is_renamed:
+        run("update late_rows set {name} = first_name || '~' || place where place > 1")
+        renamed = run(
+            "update {table} as t set {name} = l.{name}, data_issues = case "
+            "when t.data_issues @> array['repeated_key'] then t.data_issues "
+            "else t.data_issues || array['repeated_key'] end from late_rows as l "
+            "where t.unit_id = %(unit)s and t.{day} = l.own_day and t.line_number = l.line_number "
+            "and l.place > 1 and t.{name} <> l.{name} returning t.{day}"
+        )
+        changed |= {day for (day,) in renamed}
+    near = {day for (day,) in run("select distinct own_day from late_rows")}
+    if record.partitioned:
+        near = {day + shift * ONE_DAY for day in near for shift in (-1, 0, 1)}
+    values["near"] = sorted(near)
+    judged = run(
+        "with rivals as materialized (select t.unit_id, t.line_number, t.{day} as own_day, {key}, "
+        "t.superseded_by from {table} as t "
+        "inner join (select distinct {key} from late_rows) as k using ({key}) "
+        "where t.source = %(source)s and t.{day} = any(%(near)s)), "
+        "judged as (select o.unit_id, o.line_number, o.own_day, o.superseded_by, "
+        "min(l.unit_id) as newer_unit from rivals as o left join rivals as l on {same_key} and ("
+        "({last_counts} and l.unit_id = o.unit_id and l.line_number > o.line_number) "
+        "or (l.unit_id > o.unit_id and l.superseded_by is distinct from l.unit_id "
+        "and (not {is_partitioned} or l.own_day between o.own_day - 1 and o.own_day + 1))) "
+        # What a later line of another file supersedes stays so: that line may be far away.
+        "where o.unit_id = %(unit)s or o.superseded_by is distinct from o.unit_id "
+        "group by o.unit_id, o.line_number, o.own_day, o.superseded_by) "
+        "update {table} as t set superseded_by = j.newer_unit from judged as j "
+        "where t.unit_id = j.unit_id and t.{day} = j.own_day and t.line_number = j.line_number "
+        "and t.superseded_by is distinct from j.newer_unit "
+        "returning t.{day}, (j.superseded_by is null) <> (j.newer_unit is null)"
+    )
+    return changed | {day for day, is_changed in judged if is_changed}
 
 
 def save_roster(
@@ -436,7 +514,7 @@ def shaped_days(
 
 def mark_dirty(
     connection: psycopg.Connection, record: Record, source: str, unit_id: int,
-    changed: set[datetime.date],
+    changed: set[datetime.date], reason: str,
 ) -> None:  # fmt: skip
     """Mark the business days whose facts the unit changes.
 
@@ -446,15 +524,18 @@ def mark_dirty(
     days = changed
     if record.is_reference and changed:
         is_first = sql.SQL(
-            "select exists (select from {table} as n where n.unit_id = %(unit)s and not exists ("
-            "select from {table} as o where o.source = %(source)s and o.{id} = n.{id} "
+            "select exists (select from {table} as n where n.unit_id = %(unit)s "
+            "and n.{day} = any(%(days)s) and not exists (select from {table} as o "
+            "where o.source = %(source)s and o.{id} = n.{id} "
             "and o.{day} < n.{day} and o.superseded_by is null))"
         ).format(
             table=identifier(record.table),
             id=sql.Identifier(record.key[0]),
             day=sql.Identifier(record.day),
         )
-        row = connection.execute(is_first, {"unit": unit_id, "source": source}).fetchone()
+        row = connection.execute(
+            is_first, {"unit": unit_id, "source": source, "days": sorted(changed)}
+        ).fetchone()
         rows = connection.execute(
             "select distinct d.business_day from ops.unit_days as d "
             "inner join ops.units as u on d.unit_id = u.unit_id "
@@ -467,5 +548,5 @@ def mark_dirty(
     connection.execute(
         "insert into ops.dirty_marks (business_day, unit_id, reason, lane) "
         "select day, %s, %s, %s from unnest(%s::date[]) as d (day) order by day",
-        [unit_id, f"landed {record.name}", record.lane, sorted(days)],
+        [unit_id, reason, record.lane, sorted(days)],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -35,6 +36,17 @@ def _step(build_id: int) -> Iterator[Settings]:
         if _status(settings, build_id) == "abandoned":
             raise AirflowSkipException("another transform has taken the days over") from None
         raise
+
+
+def mark(run_type: str, logical_date: datetime | None) -> None:
+    """Mark the business day of a run of `rebuild`; skipped by the clock, and for unknown days."""
+    from callhouse import transform
+
+    if run_type == "scheduled" or logical_date is None:
+        raise AirflowSkipException("only a backfill, or a trigger with a logical date, marks a day")
+    # Days are named in UTC here, as the command line reads them; a business day has no zone.
+    if not transform.mark_known(settings_module.load(), logical_date.date(), "backfill"):
+        raise AirflowSkipException(f"nothing of {logical_date.date()} was ever landed")
 
 
 def claim(max_rows: int) -> int:

@@ -27,6 +27,9 @@ MARTS = Asset("marts")
 # Its single slot is made by `make up`: builds share the candidate schema.
 DBT_POOL = "dbt"
 
+# Of DAGs that do what there is to do now: a backfill would be a run for every ten minutes gone by.
+NOW_RUNS = ("scheduled", "asset_triggered", "asset_materialization", "manual", "operator_triggered")
+
 TASK_DEFAULTS: dict[str, Any] = {
     "owner": "data-engineering",
     "retries": 4,

@@ -5,10 +5,10 @@ A source turns its files into `Batch`es of these fields; `callhouse.landing` sto
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from callhouse.errors import CallhouseError
 
@@ -144,6 +144,13 @@ class Batch:
 
 
 # ------------------------------------------------------------------------------ vendors
+CUT_OFF = "cut_off"
+"""Reason code of what the file ends within: it lands with the complete file, and never alone."""
+
+FileLayout = Mapping[str, Any]
+"""What a row cannot tell of its file, as JSON: kept so that the row can be read again alone."""
+
+
 @dataclass(frozen=True)
 class Inspection:
     """What a first pass over a whole file found. The hash is of the uncompressed content."""
@@ -162,13 +169,14 @@ class CallerRule(Protocol):
 
 
 class Reader(Protocol):
-    """One open file. `inspect` comes first, then `batches`, then `is_unchanged`.
+    """One file. Open in its block: `inspect` comes first, then `batches`, then `is_unchanged`.
 
     Everything else (ledger, tokens, quarantine, duplicates, days, marks) is landing's. A reader
     raises RefusedError where the file as a whole cannot be landed.
     """
 
     notes: list[str]  # what a person should know of this file, complete after the last batch
+    layout: FileLayout  # likewise
 
     @property
     def name(self) -> str:
@@ -194,6 +202,14 @@ class Reader(Protocol):
 
     def is_unchanged(self, seen: Inspection) -> bool:
         """Whether the file is still as it was inspected."""
+
+    def again(self, kept: Sequence[Rejected], layout: FileLayout | None) -> Batch:
+        """Rows that were set aside, each read by itself as `batches` would read it today.
+
+        The file is gone: `layout` is what was kept of it (None: landed before that was kept).
+        RefusedError where it does not tell enough. What `batches` would not make one row of is
+        rejected again, with its number and bytes.
+        """
 
 
 class Feed(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Self
 
-from callhouse.sources.contract import Inspection, RefusedError
+from callhouse.sources.contract import FileLayout, Inspection, RefusedError
 
 BLOCK_BYTES = 16 << 20
 # A text file has line ends; 64 MiB without one is something else.
@@ -22,19 +22,20 @@ MAGIC = {b"PK\x03\x04": "a zip archive", b"7z\xbc\xaf": "a 7-Zip archive", b"BZh
 
 
 class LineFile:
-    """One open file. What is neither text nor gzip is refused at once."""
+    """One file, open within its block. What is neither text nor gzip is refused at once."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.name
-        self._handle: IO[bytes] = path.open("rb")
+        self.layout: FileLayout = {}
+
+    def __enter__(self) -> Self:
+        self._handle: IO[bytes] = self.path.open("rb")
         start = self._handle.read(8)
         self.is_gzip = start.startswith(b"\x1f\x8b")
         for magic, kind in MAGIC.items():
             if start.startswith(magic):
                 self._handle.close()
                 raise RefusedError(f"{self.name} is {kind}: send text, plain or as .gz")
-
-    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -138,6 +138,21 @@ def mark_followups(settings: Settings, days: Sequence[date] | None, reason: str)
         ).rowcount
 
 
+def mark_known(settings: Settings, day: date, reason: str) -> bool:
+    """Mark a day and its follow-ups, if anything of it was ever landed; returns whether it was."""
+    with warehouse.connect(settings) as connection:
+        known = connection.execute(
+            "select from ops.unit_days where business_day = %(day)s "
+            "union all select from ops.published_days where business_day = %(day)s limit 1",
+            {"day": day},
+        ).fetchone()
+    if known is None:
+        return False
+    mark(settings, [day], reason)
+    mark_followups(settings, [day], reason)
+    return True
+
+
 def claim(settings: Settings, *, max_rows: int = 2_000_000) -> int | None:
     """Claim the oldest dirty days of one lane for a new build; None when nothing is dirty.
 

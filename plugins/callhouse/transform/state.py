@@ -20,7 +20,7 @@ def data_state(settings: Settings) -> dict[str, Any]:
         sources = connection.execute(
             "select l.source, s.time_zone, l.newest_day, l.landed_at, l.read_rows, l.staged_rows,"
             " l.open_rows + l.discarded_rows, l.open_rows, l.discarded_rows, l.duplicate_rows,"
-            " l.refused_files from ops.source_ledger as l"
+            " l.refused_files, l.replayed_rows from ops.source_ledger as l"
             " inner join ops.sources as s on l.source = s.source order by l.source"
         ).fetchall()
         days = connection.execute(
@@ -33,7 +33,8 @@ def data_state(settings: Settings) -> dict[str, Any]:
             "select max(published_at) from ops.published_days where lane = 'facts'"
         ).fetchone()
     names = ("source", "time_zone", "newest_day", "landed_at", "read", "staged", "quarantined",
-             "open_in_quarantine", "discarded", "duplicates", "refused_files")  # fmt: skip
+             "open_in_quarantine", "discarded", "duplicates", "refused_files",
+             "replayed")  # fmt: skip
 
     def lane(wanted: str) -> dict[str, Any]:
         counts = {status: count for name, status, count in days if name == wanted}
@@ -62,6 +63,7 @@ def sentences(data: dict[str, Any]) -> list[str]:
         f"staged {s['staged']}, quarantined {s['quarantined']} "
         f"({s['open_in_quarantine']} open), duplicates {s['duplicates']}, "
         f"refused files {s['refused_files']}"
+        + (f", {s['replayed']} replayed" if s["replayed"] else "")
         for s in data["freshness"]
     ]
     return lines

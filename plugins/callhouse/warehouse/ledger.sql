@@ -32,13 +32,15 @@ select
     u.header_rows,
     u.read_rows - u.staged_rows - u.duplicate_rows
     - coalesce(q.open_rows, 0) - coalesce(q.discarded_rows, 0) as missing_rows,
-    u.reason
+    u.reason,
+    coalesce(q.replayed_rows, 0) as replayed_rows
 from ops.units as u
 left join (
     select
         unit_id,
-        count(*) filter (where discarded_at is null) as open_rows,
-        count(discarded_at) as discarded_rows
+        count(*) filter (where discarded_at is null and replayed_at is null) as open_rows,
+        count(discarded_at) as discarded_rows,
+        count(replayed_at) as replayed_rows
     from ops.quarantine
     group by unit_id
 ) as q on u.unit_id = q.unit_id

@@ -49,6 +49,9 @@ create table if not exists ops.units (
     landed_at timestamptz not null default now(),
     constraint units_balance check (read_rows = staged_rows + quarantined_rows + duplicate_rows)
 );
+-- What a single row of the unit needs to be read again: its feed, and what only the file told.
+alter table ops.units add column if not exists feed text;
+alter table ops.units add column if not exists layout jsonb;
 -- A refused file may come again, after its mapping was mended; a landed one may not.
 create unique index if not exists units_once
 on ops.units (source, record, content_hash) where status = 'landed';
@@ -79,12 +82,26 @@ create table if not exists ops.quarantine (
     content bytea not null,  -- the row's bytes, encrypted with the caller key
     primary key (unit_id, line_number)
 );
--- A row is open until a person says why it needs no reading; it stays stored either way.
+-- A row is open until a person says why it needs no reading, or it was read again; it stays stored
+-- either way. Once replayed, it is counted in its unit's staged or duplicate rows.
 alter table ops.quarantine add column if not exists discarded_at timestamptz;
 alter table ops.quarantine add column if not exists discarded_by text;
 alter table ops.quarantine add column if not exists discard_reason text;
+alter table ops.quarantine add column if not exists replayed_at timestamptz;
+alter table ops.quarantine add column if not exists replayed_by text;
+alter table ops.quarantine add column if not exists replayed_as text;   -- staged | duplicate
 do $$
 begin
+    if not exists (
+        select from pg_constraint
+        where conrelid = 'ops.quarantine'::regclass and conname = 'quarantine_replay'
+    ) then
+        alter table ops.quarantine add constraint quarantine_replay check (
+            num_nonnulls(replayed_at, replayed_by, replayed_as) in (0, 3)
+            and (replayed_at is null or discarded_at is null)
+            and replayed_as in ('staged', 'duplicate')
+        );
+    end if;
     if not exists (
         select from pg_constraint
         where conrelid = 'ops.quarantine'::regclass and conname = 'quarantine_discard'
@@ -107,7 +124,8 @@ select
     coalesce(u.duplicate_rows, 0) as duplicate_rows,
     coalesce(u.refused_files, 0) as refused_files,
     u.newest_day,
-    u.landed_at
+    u.landed_at,
+    coalesce(q.replayed_rows, 0) as replayed_rows   -- of those staged or duplicate
 from ops.sources as s
 left join (
     select
@@ -124,8 +142,11 @@ left join (
 left join (
     select
         u.source,
-        count(*) filter (where q.discarded_at is null) as open_rows,
-        count(q.discarded_at) as discarded_rows
+        count(*) filter (
+            where q.discarded_at is null and q.replayed_at is null
+        ) as open_rows,
+        count(q.discarded_at) as discarded_rows,
+        count(q.replayed_at) as replayed_rows
     from ops.quarantine as q
     inner join ops.units as u on q.unit_id = u.unit_id
     group by u.source

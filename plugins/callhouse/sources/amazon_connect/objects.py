@@ -6,12 +6,20 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from callhouse.sources.amazon_connect import frames
-from callhouse.sources.contract import Batch, Inspection, Record, RefusedError, Rejected
+from callhouse.sources.contract import (
+    CUT_OFF,
+    Batch,
+    FileLayout,
+    Inspection,
+    Record,
+    RefusedError,
+    Rejected,
+)
 from callhouse.sources.files import LineFile
 
 Json = dict[str, Any]
@@ -69,24 +77,46 @@ class ObjectFile(LineFile, ABC):
     def batches(self, seen: Inspection) -> Iterator[Batch]:
         """Rows, some thousands at once."""
         for objects in self._objects(seen.size_bytes):
-            rows: list[Row] = []
-            rejected = list(objects.rejected)
-            for found in objects.found:
-                try:
-                    row = self.read(found)
-                except RecursionError:
-                    row = "broken_json", "is nested too deeply"
-                if isinstance(row, tuple):
-                    rejected.append(self._rejected(found.number, found.line, *row, found.text))
-                else:
-                    rows.append(row)
-            yield Batch(
-                frames.typed(rows, self.record),
-                rejected,
-                read=len(objects.found) + len(objects.rejected),
-                blank_lines=objects.blank_lines,
-                position=objects.position,
-            )
+            yield self._convert(objects)
+
+    def again(self, kept: Sequence[Rejected], layout: FileLayout | None) -> Batch:
+        """Objects that were set aside. What is no whole object stays so, whatever the feed says."""
+        del layout  # an object says all
+        objects = Objects(position=1.0)
+        for row in kept:
+            text = row.content.decode(*BYTES)
+            try:
+                content, end = DECODER.raw_decode(text)
+            except (ValueError, RecursionError):
+                content, end = None, 0
+            if not isinstance(content, dict) or end < len(text):
+                objects.rejected.append(row)
+                continue
+            # Only the reason tells the line in which the object stood.
+            line = row.reason.removeprefix(f"{self.name} line ").partition(":")[0]
+            line_number = int(line) if line.isdecimal() else row.line_number
+            objects.found.append(Found(row.line_number, line_number, content, text))
+        return self._convert(objects)
+
+    def _convert(self, objects: Objects) -> Batch:
+        rows: list[Row] = []
+        rejected = list(objects.rejected)
+        for found in objects.found:
+            try:
+                row = self.read(found)
+            except RecursionError:
+                row = "broken_json", "is nested too deeply"
+            if isinstance(row, tuple):
+                rejected.append(self._rejected(found.number, found.line, *row, found.text))
+            else:
+                rows.append(row)
+        return Batch(
+            frames.typed(rows, self.record),
+            rejected,
+            read=len(objects.found) + len(objects.rejected),
+            blank_lines=objects.blank_lines,
+            position=objects.position,
+        )
 
     def inspect(self) -> Inspection:
         """Hash the content; an empty file has nothing to land."""
@@ -124,7 +154,7 @@ class ObjectFile(LineFile, ABC):
                         self._rejected(
                             number,
                             line_number,
-                            "cut_off" if is_end else "broken_json",
+                            CUT_OFF if is_end else "broken_json",
                             "the file ends within this object" if is_end else fault,
                             text[place:end],
                         )

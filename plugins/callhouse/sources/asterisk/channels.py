@@ -20,7 +20,15 @@ from pathlib import Path
 import polars as pl
 
 from callhouse.sources.asterisk.exchange import Feed, Numbering
-from callhouse.sources.contract import LONGEST_SECONDS, Batch, Inspection, Record, Rejected
+from callhouse.sources.contract import (
+    CUT_OFF,
+    LONGEST_SECONDS,
+    Batch,
+    FileLayout,
+    Inspection,
+    Record,
+    Rejected,
+)
 from callhouse.sources.files import LineFile
 
 NO_CALLER = ("", "anonymous", "unknown", "unavailable", "restricted", "<unknown>", "s", "-", "none")
@@ -61,6 +69,14 @@ class ChannelFile(LineFile, ABC):
                 parsed.take_cut(cut, start + len(lines))
             yield self._convert(parsed, done / seen.size_bytes)
             start += len(lines)
+
+    def again(self, kept: Sequence[Rejected], layout: FileLayout | None) -> Batch:
+        """Lines that were set aside: the columns of today's feed are tried by their number."""
+        del layout  # a line says all
+        parsed = _Lines(self)
+        for row in kept:
+            parsed.take([row.content], row.line_number)
+        return self._convert(parsed, 1.0)
 
     def _convert(self, parsed: _Lines, position: float) -> Batch:
         frame = self._typed(parsed.frame(self._names))
@@ -156,7 +172,7 @@ class _Lines:
         self.read += 1
         self.contents[number] = line
         self.reject(
-            number, "cut_off", "the file ends within this line: it lands with the complete file"
+            number, CUT_OFF, "the file ends within this line: it lands with the complete file"
         )
 
     def reject(self, number: int, code: str, sentence: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,10 @@ import polars as pl
 
 from callhouse.sources.asterisk.mapping import EVENTS, Caller, Feed
 from callhouse.sources.contract import (
+    CUT_OFF,
     LONGEST_SECONDS,
     Batch,
+    FileLayout,
     Inspection,
     Rejected,
 )
@@ -106,14 +108,26 @@ class QueueLog(LineFile):
             if not is_cut:
                 lines.pop()
             is_last = done >= seen.size_bytes
-            yield self._convert(lines, start, done / seen.size_bytes, is_cut=is_last and is_cut)
+            numbered = list(enumerate(lines, start))
             start += len(lines)
+            cut = {start - 1} if is_last and is_cut else set[int]()
+            yield self._convert(numbered, cut, done / seen.size_bytes)
 
-    def _convert(self, lines: list[bytes], start: int, position: float, *, is_cut: bool) -> Batch:
+    def again(self, kept: Sequence[Rejected], layout: FileLayout | None) -> Batch:
+        """Lines that were set aside.
+
+        Before layouts were kept, another reason could hide that a line was cut off: of such files
+        every line has to be whole.
+        """
+        lines = [(row.line_number, row.content) for row in kept]
+        return self._convert(lines, set(dict(lines)) if layout is None else set(), 1.0)
+
+    def _convert(self, lines: list[tuple[int, bytes]], cut: set[int], position: float) -> Batch:
+        """A batch of numbered lines, of which those of `cut` may not be whole."""
         kept: list[tuple[int, bytes]] = []
         rejected: list[Rejected] = []
         blank = 0
-        for number, line in enumerate(lines, start):
+        for number, line in lines:
             stripped = line.rstrip(b"\r")
             if not stripped.strip():
                 blank += 1
@@ -124,7 +138,7 @@ class QueueLog(LineFile):
             else:
                 kept.append((number, stripped))
         frame = _typed(kept, self.feed.time_zone)
-        bad = _faults(frame, self.feed, cut_line=start + len(lines) - 1 if is_cut else None)
+        bad = _faults(frame, self.feed, cut)
         contents = dict(kept) if bad.height else {}
         for number, code, reason in bad.iter_rows():
             rejected.append(self._rejected(number, code, reason, contents[number]))
@@ -235,7 +249,7 @@ def _masked(name: str) -> pl.Expr:
     return pl.col(name).str.replace_all(LONG_NUMBER.pattern, "#######")
 
 
-def _faults(frame: pl.DataFrame, feed: Feed, *, cut_line: int | None) -> pl.DataFrame:
+def _faults(frame: pl.DataFrame, feed: Feed, cut: set[int]) -> pl.DataFrame:
     """Lines that are no events: (line_number, code, reason)."""
     tomorrow = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
     first, last = feed.plausible_from, feed.plausible_to or tomorrow
@@ -244,6 +258,12 @@ def _faults(frame: pl.DataFrame, feed: Feed, *, cut_line: int | None) -> pl.Data
     )
     day = pl.col("business_day")
     reasons = {
+        # First: a line that is cut off must not be read alone once something else is mended.
+        CUT_OFF: (
+            pl.col("line_number").is_in(pl.Series(list(cut), dtype=pl.Int64))
+            & (pl.col("fields") < needed + 4),
+            "the file ends within this line: it lands with the complete file",
+        ),
         "column_count": (
             pl.col("fields") < 4,
             "is no event (epoch|callid|queue|agent|EVENT|…): check what wrote it",
@@ -259,10 +279,6 @@ def _faults(frame: pl.DataFrame, feed: Feed, *, cut_line: int | None) -> pl.Data
         "implausible_day": (
             (day < first) | (day > last),
             f"lies outside {first} to {last}: see 'plausible_days' in {feed.file.name}",
-        ),
-        "cut_off": (
-            (pl.col("line_number") == (cut_line or 0)) & (pl.col("fields") < needed + 4),
-            "the file ends within this line: it lands with the complete file",
         ),
     }
     code = reason = pl.lit(None, pl.String)

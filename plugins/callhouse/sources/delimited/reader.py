@@ -8,14 +8,14 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 
 import polars as pl
 
-from callhouse.sources.contract import Inspection, RefusedError, Rejected
+from callhouse.sources.contract import CUT_OFF, FileLayout, Inspection, RefusedError, Rejected
 from callhouse.sources.delimited.mapping import DELIMITERS, RecordMapping
 from callhouse.sources.files import BLOCK_BYTES, LONGEST_LINE, LineFile
 
@@ -54,7 +54,7 @@ class RawRows:
 
 
 class DelimitedFile(LineFile):
-    """One open file. `inspect` comes first, then `header`, then `rows`."""
+    """One file. Open in its block: `inspect` comes first, then `header`, then `rows`."""
 
     def __init__(self, path: Path, mapping: RecordMapping, feed_file: str) -> None:
         super().__init__(path)
@@ -137,6 +137,7 @@ class DelimitedFile(LineFile):
 
     @property
     def _encoding(self) -> str:
+        """What the lines are in, however the file was."""
         wide = self.mapping.encoding.startswith(("utf-16", "utf-32"))
         return "utf-8" if wide else self.mapping.encoding
 
@@ -175,13 +176,27 @@ class DelimitedFile(LineFile):
         if not sample:
             raise RefusedError(f"{self.name} holds only blank lines: get the file again")
         first = [cell.strip() for cell in self._cells(sample[0])]
-        if self.mapping.header == "no":
-            return self._headerless(sample)
+        is_headerless = self.mapping.header == "no"
         if self.mapping.header == "optional":
             known = len(set(first) & set(self.mapping.names))
-            if known <= len(self.mapping.names) // 2:
-                return self._headerless(sample)
-        self._check_delimiter(sample[0], first)
+            is_headerless = known <= len(self.mapping.names) // 2
+        if is_headerless:
+            self._check_delimiter(sample[0], first)
+            widths = [len(self._cells(line)) for line in sample]
+            header = self._headerless(max(set(widths), key=widths.count))
+        else:
+            header = self._named(sample[0])
+        self.layout = {
+            "header": None if header.line is None else header.line.hex(),
+            "width": header.width,
+            "encoding": self._encoding,
+        }
+        return header
+
+    def _named(self, line: bytes) -> Header:
+        """The columns that a header line names."""
+        first = [cell.strip() for cell in self._cells(line)]
+        self._check_delimiter(line, first)
         while first and not first[-1]:  # a delimiter at the end of the line names no column
             first.pop()
         if lacking := [name for name in self.mapping.needed if name not in first]:
@@ -199,14 +214,11 @@ class DelimitedFile(LineFile):
         extra = [name for name in first if name not in known_names]
         notes = [f"columns not in the mapping: {_listed(extra)}"] if extra else []
         names = [f"{i}:{name}" if first.count(name) > 1 else name for i, name in enumerate(first)]
-        return Header(names, len(names), sample[0], notes)
+        return Header(names, len(names), line, notes)
 
-    def _headerless(self, sample: list[bytes]) -> Header:
+    def _headerless(self, usual: int) -> Header:
+        """The columns that the mapping names, for lines that usually have so many."""
         names = list(self.mapping.names)
-        cells = [cell.strip() for cell in self._cells(sample[0])]
-        self._check_delimiter(sample[0], cells)
-        widths = [len(self._cells(line)) for line in sample]
-        usual = max(set(widths), key=widths.count)
         if usual < len(names):
             raise RefusedError(
                 f"{self.name}: its lines have {usual} columns, but {self.feed_file} names "
@@ -273,6 +285,53 @@ class DelimitedFile(LineFile):
             carried = lines[used:]
             line_number += used
             yield rows
+
+    def rows_again(self, kept: Sequence[Rejected], layout: FileLayout | None) -> RawRows:
+        """Rows that were set aside, each parsed by itself: none may run on into the next one."""
+        if layout is None:
+            raise RefusedError(
+                f"{self.name} was landed before the columns of files were kept: land its lines "
+                "again under their header"
+            )
+        if layout["header"] is None and self.mapping.header == "yes":
+            raise RefusedError(
+                f"{self.name} was landed without a header, which {self.feed_file} now asks for: "
+                "set 'header: optional', or land its lines again under a header"
+            )
+        # Lines were readable in the encoding of their landing, except those that say they were not.
+        then = DelimitedFile(
+            self.path, replace(self.mapping, encoding=layout["encoding"]), self.feed_file
+        )
+        if layout["header"] is None or self.mapping.header == "no":
+            header = then._headerless(layout["width"])
+        else:
+            header = then._named(bytes.fromhex(layout["header"]))
+        parsers: list[_BlockParser] = []
+        rejected: list[Rejected] = []
+        for row in kept:
+            file = self if row.code == "encoding" else then
+            lines = row.content.split(b"\n")
+            parser = _BlockParser(file, header, lines, row.line_number, None)
+            parser._sort_out(is_last=True, is_cut=False)
+            if parser.contents == [row.content] and not parser.rejected:
+                parsers.append(parser)
+            elif [found.content for found in parser.rejected] == [row.content]:
+                rejected += parser.rejected
+            else:  # its lines are several rows by today's quotes, or none
+                rejected.append(row)
+        frame = pl.DataFrame(
+            [cells for parser in parsers for cells in parser.cells()],
+            dict.fromkeys(header.names, pl.String),
+            orient="row",
+        ).with_columns(
+            pl.Series("row_hash", [md5(p.contents[0]).digest() for p in parsers], pl.Binary),  # noqa: S324  # no secret
+            pl.Series("line_number", [parser.start for parser in parsers], pl.Int64),
+        )
+        contents = [parser.contents[0] for parser in parsers]
+        return RawRows(
+            frame, contents, is_padded=True, rejected=rejected, blank_lines=0, header_rows=0,
+            position=1.0,
+        )  # fmt: skip
 
 
 class _BlockParser:
@@ -393,12 +452,10 @@ class _BlockParser:
                 if not any(cell.strip() for cell in cells[width:]):
                     cells, found = cells[:width], width
             if found != width:
-                reason = f"has {found} columns instead of {width}"
+                reason, code = f"has {found} columns instead of {width}", "column_count"
                 if is_cut and index == len(self.lines):
-                    reason += " (the file ends within this line)"
-                self._reject(
-                    first, "column_count", reason + ": correct the line and send it again", line
-                )
+                    reason, code = f"{reason} (the file ends within this line)", CUT_OFF
+                self._reject(first, code, reason + ": correct the line and send it again", line)
                 continue
             if cells is not None:
                 self.special[len(self.kept)] = cells
@@ -436,18 +493,21 @@ class _BlockParser:
                 break
         return text.split(self.file.mapping.delimiter), 1
 
+    def cells(self) -> list[list[str]]:
+        """The rows, one text per column."""
+        delimiter = self.file.mapping.delimiter
+        return [
+            self.special.get(i) or text.decode().split(delimiter)
+            for i, text in enumerate(self.texts)
+        ]
+
     def _frame(self) -> pl.DataFrame:
         names = self.header.names
         frame = None
         if self.texts and not self.special:
             frame = self._fast_frame(names)
         if frame is None:
-            delimiter = self.file.mapping.delimiter
-            cells = [
-                self.special.get(i) or text.decode().split(delimiter)
-                for i, text in enumerate(self.texts)
-            ]
-            frame = pl.DataFrame(cells, dict.fromkeys(names, pl.String), orient="row")
+            frame = pl.DataFrame(self.cells(), dict.fromkeys(names, pl.String), orient="row")
         hashes = [md5(content).digest() for content in self.contents]  # noqa: S324  # no secret
         return frame.with_columns(
             pl.Series("row_hash", hashes, dtype=pl.Binary),

@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from callhouse.sources import contract
-from callhouse.sources.contract import Batch, Inspection, Rejected
+from callhouse.sources.contract import Batch, FileLayout, Inspection, Rejected
 from callhouse.sources.delimited import records, zones
 from callhouse.sources.delimited.mapping import Clock, Column, Condition, Feed, RecordMapping
 from callhouse.sources.delimited.reader import DelimitedFile, RawRows
@@ -76,6 +76,10 @@ class DelimitedReader(DelimitedFile):
         self.notes += header.notes
         for raw in self.rows(header, seen.size_bytes):
             yield convert(raw, self.mapping, self.feed, self.name)
+
+    def again(self, kept: Sequence[Rejected], layout: FileLayout | None) -> Batch:
+        """Rows that were set aside, under the columns of their file."""
+        return convert(self.rows_again(kept, layout), self.mapping, self.feed, self.name)
 
 
 def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) -> Batch:
