@@ -125,7 +125,7 @@ def _progress(settings: Settings) -> dict[str, int]:
         row = warehouse.one(
             connection,
             "select (select count(*) from ops.units where source = %s and status = 'landed'),"
-            " (select count(*) from ops.dirty_marks),"  # of days and of their follow-ups
+            " (select count(*) from ops.due_marks),"  # of days and of their follow-ups
             " (select count(*) from ops.published_days where lane = 'facts')",
             [SOURCE],
         )

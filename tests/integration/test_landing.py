@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from callhouse import landing, warehouse
+from callhouse import landing, transform, warehouse
 from callhouse.landing import store
 from callhouse.landing.callers import Cipher
 from callhouse.runner import postgres
@@ -42,6 +42,7 @@ def empty(cluster: postgres.Cluster, settings: Settings) -> None:
         connection.execute(
             "truncate staging.delimited_legs, staging.delimited_agents, "
             "staging.delimited_queues, staging.delimited_agent_states, staging.delimited_surveys, "
+            "staging.delimited_schedules, "
             "staging.members, pii.callers, ops.units cascade"
         )
         connection.execute("delete from ops.dirty_marks")
@@ -619,6 +620,133 @@ def test_a_late_answer_supersedes_the_open_survey(
         "select score, superseded_by is null from staging.delimited_surveys order by unit_id"
     )
     assert found.fetchall() == [(None, False), (4, True)]
+
+
+# ------------------------------------------------------------------------------ plans
+PLANS_HEAD = "agent,shift,activity,paid,starts,ends,planned\n"
+WORK = "101,2026-03-01,work,yes,2026-03-01 09:00:00,2026-03-01 12:00:00,{}\n"
+LUNCH = "101,2026-03-01,lunch,no,2026-03-01 12:00:00,2026-03-01 13:00:00,{}\n"
+LATE = "101,2026-03-01,work,yes,2026-03-01 22:00:00,2026-03-02 02:00:00,{}\n"
+NEXT = "101,2026-03-02,work,yes,2026-03-02 22:00:00,2026-03-02 23:00:00,{}\n"
+
+
+def plan_file(tmp_path: Path, number: int, *lines: str, planned: str = "") -> Path:
+    path = tmp_path / f"schedules_{number}.csv"
+    path.write_text(PLANS_HEAD + "".join(line.format(planned) for line in lines))
+    return path
+
+
+def plans(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
+    """What counts: day, shift, activity, start."""
+    return connection.execute(
+        "select business_day::text, shift_date::text, activity, "
+        "to_char(starts_at at time zone 'Asia/Shanghai', 'HH24:MI') "
+        "from staging.delimited_schedules where superseded_by is null order by 1, starts_at"
+    ).fetchall()
+
+
+def marked(connection: psycopg.Connection) -> list[str]:
+    """The marks since the last call."""
+    rows = connection.execute("delete from ops.dirty_marks returning business_day::text")
+    days = sorted(day for (day,) in rows)
+    connection.commit()
+    return days
+
+
+def test_a_plan_that_is_sent_again_takes_the_place_of_the_old_one_as_a_whole(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """The unchanged lunch stays, the evening is gone, on both of its days; the next shift stays."""
+    first = plan_file(tmp_path, 1, WORK, LUNCH, LATE, NEXT)
+    assert land(settings, first, feed="sample_hotline").staged == 5
+    assert marked(connection) == ["2026-03-01", "2026-03-02"]
+    assert plans(connection) == [
+        ("2026-03-01", "2026-03-01", "work", "09:00"),
+        ("2026-03-01", "2026-03-01", "lunch", "12:00"),
+        ("2026-03-01", "2026-03-01", "work", "22:00"),
+        ("2026-03-02", "2026-03-01", "work", "22:00"),
+        ("2026-03-02", "2026-03-02", "work", "22:00"),
+    ]
+    changed = WORK.replace("09:00", "10:00")
+    result = land(settings, plan_file(tmp_path, 2, changed, LUNCH), feed="sample_hotline")
+    assert (result.staged, result.duplicates) == (2, 0)
+    assert "4 earlier rows are superseded" in " ".join(result.notes)
+    assert marked(connection) == ["2026-03-01", "2026-03-02"]
+    counting = [
+        ("2026-03-01", "2026-03-01", "work", "10:00"),
+        ("2026-03-01", "2026-03-01", "lunch", "12:00"),
+        ("2026-03-02", "2026-03-02", "work", "22:00"),
+    ]
+    assert plans(connection) == counting
+    # The plan that counts once more, beside a new one: its rows are duplicates.
+    other = NEXT.replace("101,", "102,")
+    result = land(settings, plan_file(tmp_path, 3, LUNCH, changed, other), feed="sample_hotline")
+    assert (result.staged, result.duplicates) == (1, 2)
+    assert marked(connection) == ["2026-03-02"]
+    # The first plan once more is a decision, not a repetition.
+    result = land(settings, plan_file(tmp_path, 4, WORK, LUNCH, LATE), feed="sample_hotline")
+    assert (result.staged, result.duplicates) == (4, 0)
+    assert [row[3] for row in plans(connection)] == ["09:00", "12:00", "22:00"] + ["22:00"] * 3
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_the_newest_version_of_a_plan_counts_whatever_comes_first(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """The version is the plan's own word; files may come in any order."""
+    files = {
+        1: plan_file(tmp_path, 1, WORK, LATE, planned="2026-02-01 12:00:00"),
+        2: plan_file(tmp_path, 2, LUNCH, planned="2026-02-28 12:00:00"),
+    }
+    for number in order:
+        land(settings, files[number], feed="sample_hotline")
+    assert plans(connection) == [("2026-03-01", "2026-03-01", "lunch", "12:00")]
+
+
+def test_a_version_of_a_plan_may_come_in_several_files(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """A row that is there already is a duplicate; the older version counts in none of its parts."""
+    february, march = "2026-02-01 12:00:00", "2026-03-01 01:00:00"
+    land(settings, plan_file(tmp_path, 1, WORK, planned=march), feed="sample_hotline")
+    land(settings, plan_file(tmp_path, 2, WORK, LATE, planned=february), feed="sample_hotline")
+    result = land(settings, plan_file(tmp_path, 3, WORK, LUNCH, planned=march),
+                  feed="sample_hotline")  # fmt: skip
+    assert (result.staged, result.duplicates) == (1, 1)
+    assert [row[2:] for row in plans(connection)] == [("work", "09:00"), ("lunch", "12:00")]
+
+
+def test_two_versions_of_a_plan_in_one_file(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Both are staged, the newer one counts."""
+    lines = WORK.format("2026-02-01 12:00:00"), LUNCH.format("2026-02-02 12:00:00")
+    result = land(settings, plan_file(tmp_path, 1, *lines), feed="sample_hotline")
+    assert (result.read, result.staged) == (2, 2)
+    assert plans(connection) == [("2026-03-01", "2026-03-01", "lunch", "12:00")]
+
+
+def test_days_to_come_wait_until_they_have_begun(
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """They are planned and marked; what is told of days to be built, and of the newest day, is not
+    of them."""
+    later = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=40)
+    line = NEXT.replace("2026-03-02", later.isoformat())
+    result = land(settings, plan_file(tmp_path, 1, WORK, line), feed="sample_hotline")
+    assert (result.staged, result.quarantined) == (2, 0)
+    due = "select business_day::text from ops.due_marks order by 1"
+    assert connection.execute(due).fetchall() == [("2026-03-01",)]
+    assert one(connection, "select newest_day from ops.source_ledger where source = %s",
+               "sample_hotline") == (None,)  # fmt: skip
+    connection.execute("delete from ops.dirty_marks where business_day = '2026-03-01'")
+    connection.commit()
+    assert transform.pending(settings) == 0
+    assert transform.claim(settings) is None
+    assert one(connection, "select count(*) from ops.data_status where business_day = %s",
+               later) == (0,)  # fmt: skip
+    connection.commit()
+    assert marked(connection) == [later.isoformat()]
 
 
 def test_a_roster_changes_days_on_which_agents_only_waited(

@@ -112,6 +112,13 @@ SERVED = {
     "step_seconds": 1500,
 }  # fmt: skip
 
+# Genesys' example: 60 minutes planned and worked, but 10 late and 10 over; 48 of 80 paid ones used.
+KEPT = {
+    "scheduled_seconds": 3600, "scheduled_work_seconds": 3600, "worked_seconds": 3600,
+    "exception_seconds": 1200, "outside_seconds": 600, "utilised_seconds": 2880,
+    "paid_seconds": 4800,
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("sums", "metric", "expected"),
@@ -135,6 +142,13 @@ SERVED = {
         (SERVED, "self_service_containment_rate", 0.4),
         (SERVED, "self_service_abandon_rate", 0.1),
         (SERVED, "avg_self_service_time", 50),
+        (KEPT, "adherence", 5 / 7),  # 71.4 %
+        (KEPT, "adherence_in_shift", 5 / 6),
+        (KEPT, "conformance", 1),
+        (KEPT, "utilisation", 0.6),
+        # Who stays away, and who stays away and works at another time, kept to nothing.
+        (KEPT | {"exception_seconds": 3600, "outside_seconds": 0}, "adherence", 0),
+        (KEPT | {"exception_seconds": 7200, "outside_seconds": 3600}, "adherence", 0),
     ],
 )
 def test_metrics_of_agents_and_customers(
@@ -155,7 +169,7 @@ def test_metrics_of_agents_and_customers(
 def test_every_metric_of_the_list_is_there(catalogue: semantic.Catalogue) -> None:
     """What METRICS.md defines for calls, queues, agents and surveys.
 
-    Utilisation and adherence need schedules and paid time, FCR the follow-ups of calls.
+    FCR needs the follow-ups of calls, and has its own tests.
     """
     listed = {
         "service_level", "service_level_ignore", "service_level_positive",
@@ -166,7 +180,7 @@ def test_every_metric_of_the_list_is_there(catalogue: semantic.Catalogue) -> Non
         "avg_hold_when_held", "avg_acw", "avg_abandon_time", "wait_p50", "wait_p80", "wait_p95",
         "occupancy", "occupancy_logged_in", "login_seconds", "pause_seconds", "talk_seconds",
         "hold_seconds", "acw_seconds", "ready_seconds", "csat", "survey_response_rate", "nps",
-        "ces",
+        "ces", "utilisation", "adherence", "adherence_in_shift", "conformance",
     }  # fmt: skip
     assert listed - catalogue.metrics.keys() == set()
 
@@ -246,6 +260,23 @@ def built(settings: Settings, cluster: postgres.Cluster) -> Iterator[Settings]:
             for values from ('1998-03-29') to ('1998-03-30');
             create table staging.delimited_surveys_by_hand partition of staging.delimited_surveys
             for values from ('1998-03-29') to ('1998-03-30');
+            create table staging.delimited_schedules_by_hand
+            partition of staging.delimited_schedules
+            for values from ('1998-03-29') to ('1998-03-30');
+            -- 101 is to work from 00:58 to 01:00 UTC, over the clock change, then has a break until
+            -- 01:01: 60 s absent, 60 s of the break worked or ready, 120 s outside of the shift.
+            insert into staging.delimited_schedules (
+                source, agent_id, unit_id, line_number, row_hash, activity, paid, shift_date,
+                business_day, starts_at, ends_at
+            )
+            select
+                'by_hand', '101', 0, 0, md5(activity)::uuid, activity, 'yes', '1998-03-29',
+                '1998-03-29', start, stop
+            from (
+                values
+                ('work', timestamptz '1998-03-29 00:58+00', timestamptz '1998-03-29 01:00+00'),
+                ('break', '1998-03-29 01:00+00', '1998-03-29 01:01+00')
+            ) as plan (activity, start, stop);
             -- 101 talks from 00:59 to 01:00 UTC (01:59 to 03:00 local), wraps up 30 s, is ready
             -- 90 s, pauses 60 s: 90 s of 180 s occupied, 240 s logged in.
             insert into staging.delimited_agent_states (
@@ -315,7 +346,7 @@ def built(settings: Settings, cluster: postgres.Cluster) -> Iterator[Settings]:
     with warehouse.connect(settings) as connection:
         connection.execute("delete from ops.build_days where build_id = %s", [build])
         connection.execute("delete from ops.builds where build_id = %s", [build])
-        for kind in ("legs", "agent_states", "offers", "ivr_steps", "surveys"):
+        for kind in ("legs", "agent_states", "offers", "ivr_steps", "surveys", "schedules"):
             connection.execute(f"drop table staging.delimited_{kind}_by_hand")
         connection.execute("delete from staging.members where source = 'by_hand'")
         connection.execute("delete from ops.sources where source = 'by_hand'")
@@ -376,7 +407,9 @@ def test_metricflow_says_the_same(
         "occupancy_logged_in": 0.375, "occupied_seconds": 90, "pause_share": 0.25, "offers": 2,
         "ring_no_answer_rate": 0.5, "avg_offer_ring": 7, "self_service_requests": 2,
         "self_service_containment_rate": 0.5, "survey_response_rate": 0.8, "csat": 0.5, "nps": 1,
-        "ces": 6, "call_events": 15,  # arrival, queue entry and end of five calls
+        "ces": 6, "adherence": 0.2, "adherence_in_shift": 1 / 3, "conformance": 1.5,
+        "utilisation": 1, "planned_seconds": 180,
+        "call_events": 15,  # arrival, queue entry and end of five calls
     }  # fmt: skip
     # MetricFlow looks for the manifest beside the project file and nowhere else.
     (tmp_path / "dbt_project.yml").symlink_to(dbt.project(built) / "dbt_project.yml")

@@ -26,7 +26,8 @@ from callhouse.transform import dbt
 
 # The last day of a month and the first of the next; calls and states go on over midnight.
 START, DAYS, CALLS_PER_DAY = date(2026, 10, 31), 2, 80
-DELIMITED = ("agents", "queues", "calls", "agent_states", "offers", "ivr_steps", "surveys")
+DELIMITED = ("agents", "queues", "calls", "agent_states", "offers", "ivr_steps", "surveys",
+             "schedules")  # fmt: skip
 COUNTS = (
     "queue_visits", "calls_offered", "calls_answered", "calls_abandoned", "answered_within_target",
     "abandoned_within_target", "answered_within_20s", "short_abandons", "answered_waits",
@@ -164,7 +165,7 @@ def whole(
         "fct_calls", "fct_queue_visits", "fct_agent_connections", "fct_agent_offers",
         "fct_agent_states", "fct_call_events", "fct_call_followups", "fct_ivr_steps",
         "fct_survey_responses", "agg_agent_15min", "agg_agent_daily", "agg_calls_daily",
-        "agg_fcr_daily", "agg_queue_15min",
+        "agg_fcr_daily", "agg_queue_15min", "fct_agent_schedules", "agg_agent_adherence_daily",
     }  # fmt: skip
     with warehouse.connect(ready) as connection:
         calls = connection.execute("select count(*) from marts.fct_calls group by source")

@@ -21,7 +21,7 @@ DAYS = [FIRST + timedelta(days=n) for n in range(4)]
 CALLS = 200
 STAGED = [
     f"staging.delimited_{kind}"
-    for kind in ("legs", "agent_states", "offers", "ivr_steps", "surveys")
+    for kind in ("legs", "agent_states", "offers", "ivr_steps", "surveys", "schedules")
 ]
 
 
@@ -101,6 +101,7 @@ def test_good_days_pass(settings: Settings, build_id: int) -> None:
         "marts_queues",
         "marts_agents",
         "marts_agent_states",
+        "marts_agent_schedules",
         "marts_agent_offers",
         "marts_ivr_steps",
         "marts_call_events",
@@ -292,6 +293,36 @@ DAMAGE = [
         "where business_day = '2026-03-02' and agent_id = 'agent_1'",
         "marts_agent_states.quarter_hour_aggregate_equals_states",
         id="login of the quarters",
+    ),
+    pytest.param(
+        "delete from staging.delimited_schedules "
+        "where business_day = '2026-03-02' and agent_id = 'agent_1'",
+        "staging_delimited.ledger_and_staged_rows_agree",
+        id="staged plan vanished",
+    ),
+    pytest.param(
+        "update staging.delimited_schedules set starts_at = starts_at + interval '1 day', "
+        "ends_at = ends_at + interval '1 day' where business_day = '2026-03-02'",
+        "staging_delimited.plans_touch_their_day",
+        id="plan on another day",
+    ),
+    pytest.param(
+        "update candidate.fct_agent_schedules set ends_at = ends_at - interval '1 minute' "
+        "where business_day = '2026-03-02' and agent_id = 'agent_1'",
+        "staging_delimited.every_planned_day_of_an_agent_is_a_fact",
+        id="plan cut short",
+    ),
+    pytest.param(
+        "delete from candidate.agg_agent_adherence_daily "
+        "where business_day = '2026-03-02' and agent_id = 'agent_1'",
+        "marts_agent_schedules.every_plan_of_a_told_day_is_judged",
+        id="agent who is not judged",
+    ),
+    pytest.param(
+        "update candidate.agg_agent_adherence_daily set absent_seconds = 200000, "
+        "exception_seconds = 200000 where business_day = '2026-03-02' and agent_id = 'agent_1'",
+        "marts_agent_schedules.exceptions_fit_into_plan_and_login",
+        id="more exceptions than plan",
     ),
     pytest.param(
         "update candidate.fct_agent_offers set offers_answered = 0 "

@@ -5,7 +5,8 @@ candidate.fct_calls, candidate.fct_queue_visits, candidate.fct_agent_connections
 candidate.agg_calls_daily, candidate.agg_queue_15min, candidate.agg_agent_daily,
 candidate.fct_agent_states, candidate.agg_agent_15min, candidate.fct_agent_offers,
 candidate.fct_ivr_steps, candidate.fct_call_events, candidate.fct_survey_responses,
-candidate.fct_channel_requests;
+candidate.fct_channel_requests, candidate.fct_agent_schedules,
+candidate.agg_agent_adherence_daily;
 
 create unlogged table candidate.fct_agent_states as
 select
@@ -30,6 +31,42 @@ select
 from staging.delimited_agent_states as s
 inner join ops.claimed_days as d on s.business_day = d.business_day
 where s.superseded_by is null;
+
+create unlogged table candidate.fct_agent_schedules as
+select
+    p.business_day,
+    p.source,
+    p.agent_id,
+    p.starts_at,
+    p.ends_at,
+    extract(epoch from p.ends_at - p.starts_at) as planned_seconds,
+    extract(epoch from p.ends_at - p.starts_at) as planned_work_seconds,
+    extract(epoch from p.ends_at - p.starts_at) as planned_paid_seconds
+from staging.delimited_schedules as p
+inner join ops.claimed_days as d on p.business_day = d.business_day
+where p.superseded_by is null;
+
+-- Agents are logged in only while they talk: the rest of the plan is an absence.
+create unlogged table candidate.agg_agent_adherence_daily as
+select
+    p.business_day,
+    p.source,
+    p.agent_id,
+    p.planned_seconds as scheduled_seconds,
+    p.planned_work_seconds as scheduled_work_seconds,
+    p.planned_paid_seconds as paid_seconds,
+    l.seconds as worked_seconds,
+    p.planned_work_seconds - l.seconds as absent_seconds,
+    0::numeric as paused_seconds,
+    0::numeric as worked_break_seconds,
+    0::numeric as outside_seconds,
+    p.planned_work_seconds - l.seconds as exception_seconds
+from candidate.fct_agent_schedules as p
+inner join (
+    select business_day, source, agent_id, sum(login_seconds) as seconds
+    from candidate.fct_agent_states
+    group by business_day, source, agent_id
+) as l using (business_day, source, agent_id);
 
 create unlogged table candidate.agg_agent_15min as
 select * from candidate.fct_agent_states;

@@ -186,3 +186,33 @@ select
 from staging.delimited_legs as l
 inner join units as u on l.business_day = u.first_day
 where l.line_number <= 10;
+
+with units as (
+    insert into ops.units
+    (
+        source, record, name, content_hash, size_bytes, status, read_rows, staged_rows, first_day,
+        last_day
+    )
+    select
+        'hotline', 'schedules', 'plans_' || business_day, md5('plans' || business_day), 1,
+        'landed', count(distinct agent_id), count(distinct agent_id), business_day, business_day
+    from staging.delimited_agent_states
+    group by business_day
+    returning unit_id, first_day, staged_rows
+),
+
+days as (
+    insert into ops.unit_days (unit_id, business_day, staged_rows)
+    select unit_id, first_day, staged_rows from units
+)
+
+insert into staging.delimited_schedules (
+    source, agent_id, unit_id, line_number, row_hash, activity, paid, shift_date, business_day,
+    starts_at, ends_at
+)
+select
+    s.source, s.agent_id, u.unit_id, min(s.line_number), md5(s.agent_id)::uuid, 'work', 'yes',
+    s.business_day, s.business_day, min(s.started_at), max(s.ended_at)
+from staging.delimited_agent_states as s
+inner join units as u on s.business_day = u.first_day
+group by s.source, s.agent_id, u.unit_id, s.business_day;

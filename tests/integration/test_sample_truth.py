@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -34,7 +34,7 @@ def truth(
     results = landing.land(settings, SOURCE, [folder])
     assert {r.status for r in results} == {"landed"}
     assert {r.record for r in results} == {
-        "legs", "agents", "queues", "agent_states", "offers", "ivr_steps", "surveys",
+        "legs", "agents", "queues", "agent_states", "offers", "ivr_steps", "surveys", "schedules",
     }  # fmt: skip
     for result in results:
         assert result.read == result.staged + result.quarantined + result.duplicates
@@ -303,6 +303,95 @@ def test_time_of_agents_by_quarter_of_an_hour(marts: psycopg.Connection, truth: 
     )
 
 
+def test_plans_of_agents(marts: psycopg.Connection, truth: Path) -> None:
+    """The newest version of each: who reported sick has a paid absence, also in a later file."""
+    columns = ("agent_id", "shift_date", "activity", "is_paid", "starts_at", "ends_at")
+    pieces = []
+    for agent, shift, activity, is_paid, *times in rows(truth / "schedules.csv", columns):
+        at, end = (datetime.fromisoformat(time) for time in times)
+        while at < end:
+            midnight = datetime.combine(at.date() + timedelta(days=1), datetime.min.time())
+            until = min(end, midnight)
+            pieces.append((str(at.date()), agent, shift, activity, is_paid, str(at), str(until)))
+            at = until
+    assert {piece[3] for piece in pieces} == {"work", "break", "lunch", "absence"}
+    assert sum(piece[6].endswith("00:00:00") for piece in pieces) > 3
+    same(
+        sorted(pieces),
+        asked(
+            marts,
+            "select business_day, agent_id, shift_date, activity, is_paid,"
+            " to_char(starts_at, 'YYYY-MM-DD HH24:MI:SS'),"
+            " to_char(ends_at, 'YYYY-MM-DD HH24:MI:SS')"
+            " from marts.fct_agent_schedules where source = 'sample_hotline'",
+        ),
+    )
+
+
+KEPT = (
+    "scheduled_seconds", "scheduled_work_seconds", "paid_seconds", "worked_seconds",
+    "utilised_seconds", "absent_seconds", "paused_seconds", "worked_break_seconds",
+    "outside_seconds", "exception_seconds",
+)  # fmt: skip
+
+
+def test_how_agents_kept_to_their_plans(marts: psycopg.Connection, truth: Path) -> None:
+    """Also who did not come, and who was not expected any more."""
+    expected = rows(truth / "agent_adherence_daily.csv", ("business_day", "agent_id", *KEPT))
+    place = {name: number for number, name in enumerate(KEPT, 2)}
+    assert any(row[place["absent_seconds"]] == row[place["scheduled_work_seconds"]] != "0"
+               for row in expected)  # fmt: skip
+    assert any(row[place["scheduled_seconds"]] == "0" for row in expected)
+    for name in KEPT:
+        assert any(row[place[name]] != "0" for row in expected), name
+    same(
+        expected,
+        asked(
+            marts,
+            f"select business_day, agent_id, {', '.join(KEPT)}"
+            " from marts.agg_agent_adherence_daily where source = 'sample_hotline'",
+        ),
+    )
+
+
+def test_adherence_conformance_and_utilisation_by_agent(
+    settings: Settings, marts: psycopg.Connection, truth: Path
+) -> None:
+    """The saved metrics on the sums of nine days, against the truth's seconds."""
+    sums: dict[str, dict[str, int]] = {}
+    for _, agent, *seconds in rows(
+        truth / "agent_adherence_daily.csv", ("business_day", "agent_id", *KEPT)
+    ):
+        account = sums.setdefault(agent, dict.fromkeys(KEPT, 0))
+        for name, value in zip(KEPT, seconds, strict=True):
+            account[name] += int(Decimal(value))
+    formulas: dict[str, Callable[[dict[str, int]], float]] = {
+        "adherence": lambda s: (
+            1 - s["exception_seconds"] / (s["scheduled_seconds"] + s["outside_seconds"])
+        ),
+        "adherence_in_shift": lambda s: (
+            1 - (s["exception_seconds"] - s["outside_seconds"]) / s["scheduled_seconds"]
+        ),
+        "conformance": lambda s: s["worked_seconds"] / s["scheduled_work_seconds"],
+        "utilisation": lambda s: s["utilised_seconds"] / s["paid_seconds"],
+    }
+    saved = {
+        m.name: m.expression
+        for m in semantic.load(settings).dataset("agg_agent_adherence_daily").metrics
+    }
+    for name, formula in formulas.items():
+        found: dict[str, Decimal] = dict(
+            marts.execute(
+                f"select agent_id, {saved[name]} from marts.agg_agent_adherence_daily"
+                " where source = 'sample_hotline' group by agent_id"
+            ).fetchall()
+        )
+        assert found.keys() == sums.keys()
+        for agent, account in sums.items():
+            assert float(found[agent]) == pytest.approx(formula(account), abs=1e-12), (name, agent)
+            assert 0 < found[agent] < 1.2, (name, agent)
+
+
 def test_states_tile_the_login_and_quarters_the_day(marts: psycopg.Connection) -> None:
     parts = " + ".join(column for column in SPENT.values() if column != "login_seconds")
     for relation in ("fct_agent_states", "agg_agent_15min", "agg_agent_daily"):
@@ -504,6 +593,8 @@ SCOPED = {
 SHOWN = {  # relation → scope columns that it has
     "fct_agent_states": ("region_code", "team_id", "agent_id"),
     "agg_agent_15min": ("region_code", "team_id", "agent_id"),
+    "fct_agent_schedules": ("region_code", "team_id", "agent_id"),
+    "agg_agent_adherence_daily": ("region_code", "team_id", "agent_id"),
     "fct_agent_offers": ("region_code", "team_id", "agent_id"),
     "fct_ivr_steps": ("region_code",),
     "fct_channel_requests": ("region_code", "team_id", "agent_id"),

@@ -411,6 +411,14 @@ SURVEYS = """
       arrived_at: arrived
       offered_at: offered
 """
+SCHEDULES = """
+      agent_id: agent
+      activity: {column: what, codes: {W: work, B: break, OFF: absence}}
+      paid: {column: paid, codes: {"1": "yes", "0": "no"}}
+      shift_date: {column: shift, format: "%d.%m.%Y"}
+      starts_at: {column: start, format: "%d.%m.%Y %H:%M"}
+      ends_at: {column: end, format: "%d.%m.%Y %H:%M"}
+"""
 OFFERS = """
       call_id: call
       agent_id: agent
@@ -486,6 +494,51 @@ def test_states_that_cannot_be_are_set_aside(details: Callable[..., Any]) -> Non
     assert [r["line_number"] for r in staged] == [3]
     assert [(r.line_number, r.code) for r in rejected] == [
         (2, "disorder"), (4, "too_long"), (5, "unknown_code"), (6, "missing_value"),
+    ]  # fmt: skip
+
+
+def test_a_planned_night_is_on_both_days_and_of_one_shift(details: Callable[..., Any]) -> None:
+    """Berlin, 26 October 2025: 03:00 is 02:00 again, so work from 22:00 to 06:00 is nine hours."""
+    staged, rejected = details(
+        "schedules", SCHEDULES, "agent,shift,what,paid,start,end",
+        "101,25.10.2025,W,1,25.10.2025 22:00,26.10.2025 06:00",
+        "101,25.10.2025,B,0,26.10.2025 06:00,26.10.2025 06:30",
+        "102,26.10.2025,OFF,1,26.10.2025 00:00,27.10.2025 00:00",
+        zone="Europe/Berlin",
+    )  # fmt: skip
+    assert rejected == []
+    assert [
+        (str(r["business_day"]), str(r["shift_date"]), r["activity"], r["paid"],
+         utc(r["starts_at"]), utc(r["ends_at"]))
+        for r in staged
+    ] == [
+        ("2025-10-25", "2025-10-25", "work", "yes", "2025-10-25 20:00:00", "2025-10-26 05:00:00"),
+        ("2025-10-26", "2025-10-25", "work", "yes", "2025-10-25 20:00:00", "2025-10-26 05:00:00"),
+        ("2025-10-26", "2025-10-25", "break", "no", "2025-10-26 05:00:00", "2025-10-26 05:30:00"),
+        ("2025-10-26", "2025-10-26", "absence", "yes", "2025-10-25 22:00:00",
+         "2025-10-26 23:00:00"),
+    ]  # fmt: skip
+
+
+def test_plans_that_cannot_be_are_set_aside(details: Callable[..., Any]) -> None:
+    """And plans of days to come are read, of days too far away are not."""
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=60)
+    staged, rejected = details(
+        "schedules", SCHEDULES, "agent,shift,what,paid,start,end",
+        "101,01.05.2024,W,1,01.05.2024 10:00,01.05.2024 10:00",
+        "101,01.05.2024,OFF,1,01.05.2024 00:00,02.05.2024 01:00",
+        "101,01.05.2024,OFF,1,01.05.2024 00:00,02.05.2024 01:01",
+        "101,03.05.2024,W,1,01.05.2024 10:00,01.05.2024 11:00",
+        "101,01.05.2024,W,1,02.05.2024 10:00,02.05.2024 11:00",
+        "101,01.05.2024,Q,1,01.05.2024 10:00,01.05.2024 11:00",
+        "101,01.05.2024,W,,01.05.2024 10:00,01.05.2024 11:00",
+        f"101,{later:%d.%m.%Y},W,1,{later:%d.%m.%Y} 10:00,{later:%d.%m.%Y} 11:00",
+        "101,01.05.2224,W,1,01.05.2224 10:00,01.05.2224 11:00",
+    )  # fmt: skip
+    assert [r["line_number"] for r in staged] == [3, 3, 6, 9]
+    assert [(r.line_number, r.code) for r in rejected] == [
+        (2, "disorder"), (4, "too_long"), (5, "other_shift"), (7, "unknown_code"),
+        (8, "missing_value"), (10, "implausible_date"),
     ]  # fmt: skip
 
 

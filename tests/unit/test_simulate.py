@@ -38,6 +38,8 @@ TABLES = (
     "offers",
     "ivr_steps",
     "surveys",
+    "schedules",
+    "agent_adherence_daily",
 )
 PROVINCES = {
     "CN-GD": "Guangdong",
@@ -614,6 +616,73 @@ def test_states_end_with_the_last_midnight(pair: tuple[Path, Path]) -> None:
             expected[row["agent_id"]] += int(row["login_seconds"])
     assert login == expected
     assert shown > 10_000
+
+
+def test_plans_are_in_the_file_of_their_shift_and_changes_in_the_next(
+    pair: tuple[Path, Path],
+) -> None:
+    """The newest version of each shift, read from the files, is the truth's."""
+    clean, _ = pair
+    newest: dict[tuple[str, str], tuple[str, set[tuple[str, ...]]]] = {}
+    changes = 0
+    for day, rows in day_files(clean, "schedules"):
+        for row in rows:
+            is_change = row["planned"][:10] >= row["shift"]
+            changes += is_change
+            after = str(instant(f"{row['shift']} 00:00:00") + timedelta(days=int(is_change)))[:10]
+            assert day == min(after, "2026-10-21")
+            assert row["starts"] < row["ends"] <= "2026-10-22 00:00:00"
+            assert (row["activity"] == "absence") == is_change
+            assert row["paid"] == ("no" if row["activity"] == "lunch" else "yes")
+            key = row["agent"], row["shift"]
+            version, stretches = newest.get(key, ("", set()))
+            if row["planned"] > version:
+                version, stretches = row["planned"], set()
+            stretches.add((row["activity"], row["starts"], row["ends"]))
+            newest[key] = version, stretches
+    found = {(*key, *stretch) for key, (_, stretches) in newest.items() for stretch in stretches}
+    assert found == {
+        (r["agent_id"], r["shift_date"], r["activity"], r["starts_at"], r["ends_at"])
+        for r in read(clean / "truth")["schedules"]
+    }
+    assert 2 < changes < 0.05 * len(newest)
+
+
+def test_time_against_the_plan_adds_up(pair: tuple[Path, Path]) -> None:
+    """What is planned, by the plan; what was worked, by the states; the rest by their relations."""
+    clean, _ = pair
+    truth = read(clean / "truth")
+    planned, paid = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for row in truth["schedules"]:
+        at, end = instant(row["starts_at"]), instant(row["ends_at"])
+        while at < end:
+            until = min(end, datetime.combine(at.date() + timedelta(days=1), datetime.min.time()))
+            key = str(at.date()), row["agent_id"]
+            length = int((until - at).total_seconds())
+            planned[key] += length * (row["activity"] != "absence")
+            paid[key] += length * (row["is_paid"] == "True")
+            at = until
+    spent = {(r["business_day"], r["agent_id"]): r for r in truth["agent_time_daily"]}
+    away = 0
+    for row in truth["agent_adherence_daily"]:
+        key = row["business_day"], row["agent_id"]
+        value = {name: int(number) for name, number in row.items() if name.endswith("_seconds")}
+        states = {name: int(number) for name, number in spent.get(key, {}).items()
+                  if name.endswith("_seconds")}  # fmt: skip
+        assert value["scheduled_seconds"] == planned.pop(key)
+        assert value["paid_seconds"] == paid[key]
+        login, pause = states.get("login_seconds", 0), states.get("pause_seconds", 0)
+        assert value["worked_seconds"] == login - pause
+        assert value["utilised_seconds"] == sum(
+            states.get(f"{state}_seconds", 0) for state in ("ready", "talk", "hold", "acw")
+        )
+        assert value["exception_seconds"] == sum(
+            value[f"{kind}_seconds"] for kind in ("absent", "paused", "worked_break", "outside")
+        )
+        assert value["absent_seconds"] + value["paused_seconds"] <= value["scheduled_work_seconds"]
+        assert value["outside_seconds"] <= login
+        away += value["absent_seconds"] == value["scheduled_work_seconds"] > 0
+    assert not planned and away > 3
 
 
 def test_surveys_are_about_calls_that_were_served(pair: tuple[Path, Path]) -> None:

@@ -22,6 +22,11 @@ with counts as (
         (select count(*) from {{ ref('fct_agent_states') }}) as found
     union all
     select
+        'schedules' as what,
+        (select count(*) from {{ ref('int_agent_schedules__tiled') }}) as expected,
+        (select count(*) from {{ ref('fct_agent_schedules') }}) as found
+    union all
+    select
         'offers' as what,
         (select count(*) from {{ ref('int_agent_offers__unioned') }}) as expected,
         (select count(*) from {{ ref('fct_agent_offers') }}) as found

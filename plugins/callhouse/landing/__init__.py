@@ -509,7 +509,8 @@ def land_location(
             connection,
             "select max(u.last_day) from ops.landed_objects as o "
             "inner join ops.units as u on o.unit_id = u.unit_id "
-            "where o.source = %s and starts_with(o.address, %s)",
+            # Plans reach ahead of everything else.
+            "where o.source = %s and starts_with(o.address, %s) and u.record <> 'schedules'",
             [feed, address.rstrip("/") + "/"],
         )
     return [

@@ -25,6 +25,9 @@ _THREE_FIELDS = struct.pack(">hi", 3, 16)  # and the length of the first, a uuid
 ADDRESS = re.compile(r"[^\s,;|<>\"'{}=:]*@[^\s,;|<>\"'{}=]*")
 NAME_OF_NUMBER = re.compile(r'"+[^"]*"+\s*<[^>]*>?')
 CONFLICT = "conflicting_version"
+# Rows of one plan are no further apart: it begins a day before or after its shift's date, and the
+# last stretch may reach the day after.
+PLAN_DAYS = 3
 
 
 def identifier(table: str) -> sql.Identifier:
@@ -215,8 +218,8 @@ def settle(
     `older_days`: days (near the unit's) on which the source had rows before. What neither a
     repeated row nor an older day calls for is not run, and only the named days are read. Records
     without a key have no versions: what is not the same row is another one. Records with a version
-    say themselves which row counts. Of rows that are not the newest (`is_newest`), keys without a
-    version are left to `settle_late`.
+    say themselves which row counts, and plans take each other's place as a whole. Of rows that are
+    not the newest (`is_newest`), keys without a version and plans are left to `settle_late`.
     """
     names: dict[str, sql.Composable] = {
         "table": identifier(record.table), "day": sql.Identifier(record.day),
@@ -265,13 +268,20 @@ def settle(
                 "update {table} as n set superseded_by = %(unit)s from {ranked} "
                 "and r.line_number < r.last_line"
             ).rowcount
-    if older_days:
+    if record.plan:
+        duplicates += _drop_repeated_plans(
+            connection, record, source, unit_id, days, is_whole=is_newest
+        )
+        if is_newest:
+            superseded, other_days = _rank_plans(connection, record, source, unit_id, days)
+            changed |= other_days
+    elif older_days:
         duplicates += run(
             "delete from {table} as n where n.unit_id = %(unit)s and n.{day} = any(%(days)s) "
             "and exists (select from {table} as o where o.source = %(source)s "
             "and o.unit_id <> %(unit)s and o.{day} = any(%(older)s) and o.row_hash = n.row_hash)"
         ).rowcount
-    if record.version and (has_same_keys or older_days):
+    if record.version and not record.plan and (has_same_keys or older_days):
         superseded, other_days = _settle_versions(
             connection, record, source, unit_id, days, days | older_days
         )
@@ -343,6 +353,8 @@ def settle_late(
     order of lines tells them apart, as if `settle` had seen them. Returns the days of rows that now
     count, count no more, or have another name.
     """
+    if record.plan and lines:
+        return days | _rank_plans(connection, record, source, unit_id, days)[1]
     if not record.key or record.version or not lines:
         return set()
     is_renamed = record.partitioned and not record.last_counts
@@ -408,6 +420,88 @@ def settle_late(
         "returning t.{day}, (j.superseded_by is null) <> (j.newer_unit is null)"
     )
     return changed | {day for day, is_changed in judged if is_changed}
+
+
+def _drop_repeated_plans(
+    connection: psycopg.Connection, record: Record, source: str, unit_id: int,
+    days: set[datetime.date], *, is_whole: bool,
+) -> int:  # fmt: skip
+    """Delete rows of the unit that say again what is there of the same plan; returns how many.
+
+    Without versions a file's plan is one only with the very rows of the plan that counts: a single
+    row of it is none, for the rows beside it have changed. Where `is_whole` is false the unit's
+    rows are not all of its plan, so these are left.
+    """
+    statement = (
+        ", plans as (select key, unit_id, "
+        "array_agg({day}::text || row_hash::text order by {day}, row_hash) as content from near "
+        "where {version} is null and superseded_by is null group by key, unit_id), "
+        "same as (select mine.key from plans as mine inner join plans as theirs "
+        "on mine.key = theirs.key and mine.content = theirs.content "
+        "where mine.unit_id = %(unit)s and theirs.unit_id <> %(unit)s and %(whole)s) "
+        "delete from {table} as t where t.unit_id = %(unit)s and t.{day} = any(%(days)s) "
+        "and case when t.{version} is null then {key} in (select key from same) "
+        "else t.row_hash in (select row_hash from near where unit_id <> %(unit)s) end"
+    )
+    return _on_plans(connection, record, source, unit_id, days, statement, whole=is_whole).rowcount
+
+
+def _rank_plans(
+    connection: psycopg.Connection, record: Record, source: str, unit_id: int,
+    days: set[datetime.date],
+) -> tuple[int, set[datetime.date]]:  # fmt: skip
+    """Of all plans with a key of the unit's the newest one counts; the others as a whole do not.
+
+    A plan is what is said of a key in one version; without versions, what one file says. Returns
+    rows of other units that count no more, and days of rows of other units that changed.
+    """
+    rows = _on_plans(
+        connection, record, source, unit_id, days,
+        ", plans as (select key, {version} as version, "
+        "case when {version} is null then unit_id end as file, max(unit_id) as newest_unit "
+        "from near group by key, {version}, file), "
+        "judged as (select key, version, file, row_number() over w = 1 as counts, "
+        "first_value(newest_unit) over w as superseded_by from plans "
+        "window w as (partition by key order by version desc nulls last, file desc)) "
+        "update {table} as t set superseded_by = case when not j.counts then j.superseded_by end "
+        "from judged as j where t.source = %(source)s and t.{day} = any(%(near)s) "
+        "and {key} = j.key and t.{version} is not distinct from j.version "
+        "and (j.file is null or t.unit_id = j.file) and (t.superseded_by is null) <> j.counts "
+        "returning t.{day}, t.unit_id <> %(unit)s, not j.counts",
+    ).fetchall()  # fmt: skip
+    return (
+        sum(is_other and is_old for _, is_other, is_old in rows),
+        {day for day, is_other, _ in rows if is_other},
+    )
+
+
+def _on_plans(
+    connection: psycopg.Connection, record: Record, source: str, unit_id: int,
+    days: set[datetime.date], statement: str, **values: object,
+) -> psycopg.Cursor:  # fmt: skip
+    """Run `statement` on the rows `near`: those that share a plan's key with one of the unit's."""
+    values |= {
+        "source": source, "unit": unit_id, "days": sorted(days),
+        "near": sorted({
+            day + shift * ONE_DAY for day in days for shift in range(-PLAN_DAYS, PLAN_DAYS + 1)
+        }),
+    }  # fmt: skip
+    names = {
+        "table": identifier(record.table),
+        "day": sql.Identifier(record.day),
+        "version": sql.Identifier(record.version or ""),
+        # Fields of a key may be empty, and nothing equals an empty one.
+        "key": sql.SQL("row({})::text").format(
+            sql.SQL(", ").join(sql.Identifier("t", column) for column in record.plan)
+        ),
+    }
+    rows = (
+        "with touched as (select distinct {key} as key from {table} as t "
+        "where t.unit_id = %(unit)s and t.{day} = any(%(days)s)), near as ("
+        "select t.*, {key} as key from {table} as t where t.source = %(source)s "
+        "and t.{day} = any(%(near)s) and {key} in (select key from touched)) "
+    )
+    return connection.execute(sql.SQL(rows + statement).format(**names), values)
 
 
 def save_roster(

@@ -17,7 +17,16 @@ import simpy
 from callhouse.simulate import world
 from callhouse.simulate.chance import stream
 from callhouse.simulate.demand import Demand
-from callhouse.simulate.records import Agent, Call, Caller, Leg, Membership, Ring, World
+from callhouse.simulate.records import (
+    Agent,
+    Call,
+    Caller,
+    Leg,
+    Membership,
+    Planned,
+    Ring,
+    World,
+)
 
 Process = Generator[simpy.Event, Any, None]
 Progress = Callable[[str], None]
@@ -582,25 +591,25 @@ def _staff(chance: random.Random, calls_per_day: int, days: int) -> list[Agent]:
 def _duty(
     agent: Agent, index: int, offset: int, day: date, chance: random.Random
 ) -> list[tuple[int, int]]:
-    """Stretches of work of one agent and day, in seconds of the simulation."""
+    """Stretches of work of one agent and day, in seconds of the simulation; notes the plan."""
     week = (offset + 7 - day.weekday()) // 7
     off = world.DAYS_OFF[(index * 7 + week * 3) % len(world.DAYS_OFF)]
     shifts = world.SHIFTS[agent.skills[0]]
     begin, end = shifts[(index // len(world.SKILLS) + index + week) % len(shifts)]
     late, ill, meal = chance.gauss(0, 90), chance.random() < 0.045, chance.gauss(0, 0.1)
-    if world.weekday(day) in off or ill:
+    if world.weekday(day) in off:
         return []
     if world.is_holiday(day):
         if not {"service", "vip"} & set(agent.skills):
             return []
         begin, end = (8.9, 18.1) if agent.skills[0] != "vip" else (13.5, 22.2)
     # Breaks are staggered, or a whole queue would have lunch at once.
-    turn = (index // len(world.SKILLS) % 5 - 2) * 0.45 + meal
-    pauses = [
-        (begin + 2.1 + turn / 3, 0.2),
-        ((begin + end) / 2 + turn, 0.75),
-        (end - 1.8 + turn / 3, 0.2),
-    ]
+    turn = (index // len(world.SKILLS) % 5 - 2) * 0.45
+    agent.plans[offset] = _plan(offset * world.DAY, begin, end, _pauses(begin, end, turn))
+    if ill:
+        agent.ill.add(offset)
+        return []
+    pauses = _pauses(begin, end, turn + meal)
     stretches, resume = [], begin * world.HOUR + late
     for at, hours in pauses:
         stretches.append((resume, at * world.HOUR))
@@ -608,3 +617,28 @@ def _duty(
     stretches.append((resume, end * world.HOUR + abs(chance.gauss(0, 120))))
     base = offset * world.DAY
     return [(base + int(start), base + int(stop)) for start, stop in stretches]
+
+
+def _pauses(begin: float, end: float, turn: float) -> list[tuple[float, float]]:
+    """Start and length of break, lunch and break, in hours."""
+    return [
+        (begin + 2.1 + turn / 3, 0.2),
+        ((begin + end) / 2 + turn, 0.75),
+        (end - 1.8 + turn / 3, 0.2),
+    ]
+
+
+def _plan(
+    midnight: int, begin: float, end: float, pauses: list[tuple[float, float]]
+) -> list[Planned]:
+    """The shift as planners write it, in whole minutes."""
+
+    def second(hours: float) -> int:
+        return midnight + round(hours * 60) * 60
+
+    planned, resume = [], begin
+    for (at, hours), activity in zip(pauses, ("break", "lunch", "break"), strict=True):
+        planned.append(Planned(second(resume), second(at), "work"))
+        resume = at + hours
+        planned.append(Planned(second(at), second(resume), activity))
+    return [*planned, Planned(second(resume), second(end), "work")]

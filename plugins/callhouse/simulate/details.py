@@ -1,16 +1,17 @@
-"""The sample feed beside the calls: agents' states, offers, steps of self-service, surveys.
+"""The sample feed beside the calls: agents' states and plans, offers, self-service, surveys.
 
 A state is in the file of the day on which it began, an offer or step in that of its call's arrival,
 a survey in that of its answer (unanswered: of its offer), which may be a later one than the call's.
+A plan is in the file of its shift's day, a change of it in that of the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
-from callhouse.simulate import world
+from callhouse.simulate import planning, world
 from callhouse.simulate.clock import Clock
 from callhouse.simulate.records import Call, World
 from callhouse.simulate.rendering import write_text
@@ -41,12 +42,13 @@ SURVEY_COLUMNS = (
     "offered",
     "answered",
 )
+SCHEDULE_COLUMNS = ("agent", "shift", "activity", "paid", "starts", "ends", "planned")
 
 Dated = tuple[int, tuple[str, ...]]  # second that decides the file, fields
 
 
 def write(directory: Path, played: World, start: date, days: int) -> list[Path]:
-    """Write the four kinds of daily files of `played` into `directory`."""
+    """Write the daily files of every kind of `played` into `directory`."""
     clock = Clock(start, days + 2)
     end = days * world.DAY
     paths = []
@@ -153,9 +155,34 @@ def _surveys(played: World, clock: Clock, _end: int) -> Iterator[Dated]:
         )
 
 
+def _schedules(played: World, clock: Clock, end: int) -> Iterator[Dated]:
+    """Every version of every plan, up to the last midnight."""
+    for plan in planning.versions(played):
+        shift = clock.day(plan.day * world.DAY)
+        a_week_before = date.fromisoformat(shift) - timedelta(days=7)
+        made = (
+            clock.stamp(plan.stretches[0].start) if plan.is_change else f"{a_week_before} 12:00:00"
+        )
+        for stretch in plan.stretches:
+            if stretch.start < end:
+                yield (
+                    (plan.day + plan.is_change) * world.DAY,
+                    (
+                        plan.agent.agent_id,
+                        shift,
+                        stretch.activity,
+                        "no" if stretch.activity == planning.UNPAID else "yes",
+                        clock.stamp(stretch.start),
+                        clock.stamp(min(stretch.end, end)),
+                        made,
+                    ),
+                )
+
+
 KINDS: dict[str, tuple[tuple[str, ...], Callable[[World, Clock, int], Iterator[Dated]]]] = {
     "agent_states": (STATE_COLUMNS, _states),
     "offers": (OFFER_COLUMNS, _by_call(_offers)),
     "ivr_steps": (STEP_COLUMNS, _by_call(_steps)),
     "surveys": (SURVEY_COLUMNS, _surveys),
+    "schedules": (SCHEDULE_COLUMNS, _schedules),
 }

@@ -42,12 +42,21 @@ class Activity(NamedTuple):
     leg: Leg | None = None
 
 
+class Planned(NamedTuple):
+    """A stretch of a shift as the planners wrote it."""
+
+    start: int
+    end: int
+    activity: str  # work | break | lunch | absence
+
+
 @dataclass(slots=True)
 class Agent:
     """An agent; `free` means on duty and not busy with a call.
 
     `duty` holds the stretches of work of each working day, `work` what calls made of them; work
-    never overlaps, but may run on after the stretch in which it began.
+    never overlaps, but may run on after the stretch in which it began. `plans` are the shifts by
+    day (offset), whether the agent came or not; `ill` are the days on which the agent did not.
     """
 
     agent_id: str
@@ -60,6 +69,8 @@ class Agent:
     idle_since: int = 0
     duty: list[list[tuple[int, int]]] = field(default_factory=list)
     work: list[Activity] = field(default_factory=list)
+    plans: dict[int, list[Planned]] = field(default_factory=dict)
+    ill: set[int] = field(default_factory=set)
 
     def book(
         self,

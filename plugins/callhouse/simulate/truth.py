@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import csv
 import json
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from callhouse.simulate import world
+from callhouse.simulate import planning, world
 from callhouse.simulate.clock import Clock
 from callhouse.simulate.feed import FeedFiles
-from callhouse.simulate.records import Agent, Call, Leg, World
+from callhouse.simulate.records import Agent, Call, Leg, Planned, World
 from callhouse.simulate.rendering import Rendering
 from callhouse.simulate.states import STATES, Session, sessions
 
@@ -157,9 +159,23 @@ SURVEY_COLUMNS = (
     "offered_at",
     "answered_at",
 )
+SCHEDULE_COLUMNS = ("agent_id", "shift_date", "activity", "is_paid", "starts_at", "ends_at")
+ADHERENCE_COUNTS = (
+    "scheduled_seconds",
+    "scheduled_work_seconds",
+    "paid_seconds",
+    "worked_seconds",
+    "utilised_seconds",
+    "absent_seconds",
+    "paused_seconds",
+    "worked_break_seconds",
+    "outside_seconds",
+    "exception_seconds",
+)
 STATE_COLUMNS = ("agent_id", "state", "reason", "started_at", "ended_at", "seconds", "call_id")
 
 Key = tuple[str, ...]
+_Stretches = list[tuple[int, int, str]]  # start, end and what, in order, without overlap
 Sums = defaultdict[Key, dict[str, int]]
 
 
@@ -211,6 +227,15 @@ def write(
         directory / "agent_time_15min.csv",
         ("business_day", "interval_start_at", "agent_id", *spent),
         _agent_time(logins, clock, QUARTER),
+    )
+    plans = planning.newest(played)
+    end = days * world.DAY
+    _table(directory / "schedules.csv", SCHEDULE_COLUMNS, _schedules(plans, clock, end))
+    _sums(
+        directory / "agent_adherence_daily.csv",
+        ("business_day", "agent_id"),
+        ADHERENCE_COUNTS,
+        _adherence(plans, logins, clock, end),
     )
     _table(directory / "offers.csv", OFFER_COLUMNS, books.offers)
     _table(directory / "ivr_steps.csv", STEP_COLUMNS, books.steps)
@@ -265,6 +290,82 @@ def _agent_time(logins: Sequence[Session], clock: Clock, length: int) -> list[Se
     return [
         (*key, sum(states.values()), *states.values()) for key, states in sorted(seconds.items())
     ]
+
+
+def _schedules(
+    plans: dict[tuple[str, int], tuple[Planned, ...]], clock: Clock, end: int
+) -> Iterator[Sequence[object]]:
+    for (agent_id, day), stretches in sorted(plans.items()):
+        for stretch in stretches:
+            if stretch.start < end:
+                yield (
+                    agent_id,
+                    clock.day(day * world.DAY),
+                    stretch.activity,
+                    stretch.activity != planning.UNPAID,
+                    clock.stamp(stretch.start),
+                    clock.stamp(min(stretch.end, end)),
+                )
+
+
+def _adherence(
+    plans: dict[tuple[str, int], tuple[Planned, ...]],
+    logins: Sequence[Session],
+    clock: Clock,
+    end: int,
+) -> Sums:
+    """Moment by moment: what the plan wanted of an agent, and what the agent did.
+
+    Only the days of an agent that a plan touches are judged.
+    """
+    wanted: defaultdict[str, _Stretches] = defaultdict(list)
+    for (agent_id, _), stretches in sorted(plans.items()):
+        wanted[agent_id].extend(stretches)
+    done: defaultdict[str, _Stretches] = defaultdict(list)
+    for session in logins:
+        done[session.agent.agent_id].extend((s.start, s.end, s.state) for s in session.states)
+    sums: Sums = defaultdict(lambda: dict.fromkeys(ADHERENCE_COUNTS, 0))
+    for agent_id, planned in wanted.items():
+        judged = {
+            day
+            for start, until, _ in planned
+            for day in range(start // world.DAY, (until - 1) // world.DAY + 1)
+        }
+        borders = {day * world.DAY for day in judged} | {(day + 1) * world.DAY for day in judged}
+        for start, until, _ in (*planned, *done[agent_id]):
+            borders |= {start, until}
+        moments = sorted(border for border in borders if border <= end)
+        for at, until in pairwise(moments):
+            if at // world.DAY in judged:
+                account = sums[clock.day(at), agent_id]
+                _add(_judged(_at(planned, at), _at(done[agent_id], at), until - at), account)
+    return sums
+
+
+def _at(stretches: _Stretches, moment: int) -> str:
+    """What holds at a moment, or empty: nothing is planned, or the agent is not logged in."""
+    place = bisect_right(stretches, moment, key=lambda stretch: stretch[0]) - 1
+    return stretches[place][2] if place >= 0 and moment < stretches[place][1] else ""
+
+
+def _judged(plan: str, state: str, seconds: int) -> dict[str, int]:
+    """The seconds, entered where they belong."""
+    expected = plan not in ("", "absence")
+    exceptions = {
+        "absent_seconds": plan == "work" and not state,
+        "paused_seconds": plan == "work" and state == "pause",
+        "worked_break_seconds": expected and plan != "work" and state not in ("", "pause"),
+        "outside_seconds": not expected and state != "",
+    }
+    facts = exceptions | {
+        "scheduled_seconds": expected,
+        "scheduled_work_seconds": plan == "work",
+        "paid_seconds": plan not in ("", planning.UNPAID),
+        "worked_seconds": state not in ("", "pause"),
+        "utilised_seconds": state in ("ready", "talk", "hold", "acw"),
+        "exception_seconds": any(exceptions.values()),
+    }
+    return {name: seconds * holds for name, holds in facts.items()}
 
 
 def _rendered(directory: Path, rendering: Rendering) -> None:

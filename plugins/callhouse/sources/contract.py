@@ -61,6 +61,9 @@ class Record:
     # Field whose largest value, of all rows with one key, is in the row that counts: whatever the
     # order of arrival. Where there is none, the newer file counts.
     version: str | None = None
+    # Rows that agree in these fields are one plan of days to come: of several plans only the newest
+    # counts, as a whole: the one with the largest `version`. Where there is none, a file is one.
+    plan: tuple[str, ...] = ()
     # Table of what the rows say of agents, a row per agent and day.
     roster: str | None = None
     # Builds that read the rows; see ops.builds. Rows of `followups` are compared with published
@@ -92,6 +95,8 @@ ABANDON_STAGES = ("ivr", "bot", "queue", "ring", "hold", "voicemail")
 TRANSFER_TYPES = ("blind", "attended", "consult")
 CHANNELS = ("ivr", "bot", "human", "callback", "voicemail")
 STATES = ("ready", "ring", "dial", "consult", "talk", "hold", "acw", "pause")
+# What a plan wants of an agent: calls (`work`), something else (`break` to `training`), or nothing.
+ACTIVITIES = ("work", "break", "lunch", "meeting", "training", "absence")
 OFFER_OUTCOMES = ("answered", "no_answer", "rejected", "cancelled", "failed")
 STEP_OUTCOMES = ("continued", "contained", "abandoned")
 # Lowest and highest answer of each kind of survey.

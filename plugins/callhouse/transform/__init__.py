@@ -102,7 +102,7 @@ def prepare(settings: Settings, report: Report = print) -> None:
 def pending(settings: Settings) -> int:
     """Days that wait to be built, in any lane."""
     with warehouse.connect(settings) as connection:
-        count = "select count(distinct (business_day, lane)) from ops.dirty_marks"
+        count = "select count(distinct (business_day, lane)) from ops.due_marks"
         return int(warehouse.one(connection, count)[0])
 
 
@@ -156,6 +156,8 @@ def mark_known(settings: Settings, day: date, reason: str) -> bool:
 def claim(settings: Settings, *, max_rows: int = 2_000_000) -> int | None:
     """Claim the oldest dirty days of one lane for a new build; None when nothing is dirty.
 
+    Days to come, of which there are plans, wait until they have begun.
+
     At most `max_rows` staged rows and MAX_DAYS days, at least one day. A build that was left
     unfinished (killed process) is abandoned and its days are claimed anew.
     """
@@ -166,7 +168,7 @@ def claim(settings: Settings, *, max_rows: int = 2_000_000) -> int | None:
         )
         connection.execute("update ops.dirty_marks set build_id = null where build_id is not null")
         lane = connection.execute(
-            "select lane from ops.dirty_marks group by lane order by "
+            "select lane from ops.due_marks group by lane order by "
             "lane = 'followups' and min(marked_at) > now() - %s::interval, lane desc limit 1",
             [FOLLOWUPS_WAIT],
         ).fetchone()
@@ -178,7 +180,7 @@ def claim(settings: Settings, *, max_rows: int = 2_000_000) -> int | None:
                 m.business_day,
                 min(m.batch_limit) as batch_limit,
                 coalesce(max(s.staged_rows), 0) as staged_rows
-            from ops.dirty_marks as m
+            from ops.due_marks as m
             left join (
                 select business_day, sum(staged_rows) as staged_rows
                 from ops.unit_days

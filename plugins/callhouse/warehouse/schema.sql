@@ -134,7 +134,7 @@ left join (
         sum(staged_rows)::bigint as staged_rows,
         sum(duplicate_rows)::bigint as duplicate_rows,
         count(*) filter (where status = 'refused') as refused_files,
-        max(last_day) as newest_day,
+        max(last_day) filter (where record <> 'schedules') as newest_day,  -- plans reach ahead
         max(landed_at) as landed_at
     from ops.units
     group by source
@@ -361,6 +361,21 @@ create table if not exists ops.releases (
 alter table ops.marts add column if not exists counted_against text;
 alter table ops.marts add column if not exists counted_by text[];
 
+-- The marks that can be worked on: a day of which only plans are known waits until it has begun.
+create or replace view ops.due_marks as
+select
+    m.business_day,
+    m.lane,
+    m.marked_at,
+    m.batch_limit
+from ops.dirty_marks as m
+where
+    m.lane <> 'facts'
+    or m.business_day <= (
+        select coalesce(max((now() at time zone s.time_zone)::date), current_date)
+        from ops.sources as s
+    );
+
 -- State of each day in each lane; `provisional` = newer rows wait to be built, `restated` = what
 -- was published changed after the day had ended.
 create or replace view ops.lane_status as
@@ -380,7 +395,7 @@ select
     r.reason as restated_because
 from ops.published_days as p
 full join ops.held_days as h on p.business_day = h.business_day and p.lane = h.lane
-full join (select distinct business_day, lane from ops.dirty_marks) as d
+full join (select distinct business_day, lane from ops.due_marks) as d
     on
         coalesce(p.business_day, h.business_day) = d.business_day
         and coalesce(p.lane, h.lane) = d.lane

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from callhouse.sources.contract import (
     ABANDON_STAGES,
+    ACTIVITIES,
     CHANNELS,
     OFFER_OUTCOMES,
     OUTCOMES,
@@ -30,6 +31,8 @@ DURATIONS = {
 }
 # A state touches two local days at most, whatever the clock does; longer ones are nobody's work.
 LONGEST_STATE_SECONDS = 20 * 3600
+# A planned stretch may be an absence of a whole day, which has 25 hours in autumn.
+LONGEST_PLANNED_SECONDS = 25 * 3600
 SERVICE = ("talk_seconds", "hold_seconds", "acw_seconds")
 
 LEGS = Record(
@@ -165,6 +168,28 @@ SURVEYS = Record(
         Field("answered_at", "instant"),
     ),
 )
+# A planned stretch of an agent's shift. `shift_date` is the day of whose plan it is a part, also
+# after midnight: a plan that is sent again replaces the one of the same agent and shift.
+SCHEDULES = Record(
+    "schedules",
+    "staging.delimited_schedules",
+    key=(),
+    day="business_day",
+    partitioned=True,
+    plan=("agent_source", "agent_id", "shift_date"),
+    version="planned_at",
+    fields=(
+        # Whose agents they are, where another source tells what they did.
+        Field("agent_source"),
+        Field("agent_id", required=True, member="agent"),
+        Field("activity", "code", required=True, codes=ACTIVITIES),
+        Field("paid", "code", required=True, codes=("yes", "no")),
+        Field("shift_date", "day", required=True),
+        Field("starts_at", "instant", required=True),
+        Field("ends_at", "instant", required=True),
+        Field("planned_at", "instant"),
+    ),
+)
 # What the carrier says it delivered: no call of ours, but what ours are compared with. The id of a
 # line may come back another day; where there is none, the whole line is its own.
 CARRIER_CALLS = Record(
@@ -190,5 +215,15 @@ CARRIER_CALLS = Record(
 )
 RECORDS = {
     record.name: record
-    for record in (LEGS, AGENTS, QUEUES, AGENT_STATES, OFFERS, IVR_STEPS, SURVEYS, CARRIER_CALLS)
+    for record in (
+        LEGS,
+        AGENTS,
+        QUEUES,
+        AGENT_STATES,
+        OFFERS,
+        IVR_STEPS,
+        SURVEYS,
+        SCHEDULES,
+        CARRIER_CALLS,
+    )
 }

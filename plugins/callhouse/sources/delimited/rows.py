@@ -102,13 +102,17 @@ def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) ->
         _service_only_when_answered(work)
     elif mapping.record is records.AGENT_STATES:
         _check_states(work)
+    elif mapping.record is records.SCHEDULES:
+        _check_plan(work)
     elif mapping.record is records.SURVEYS:
         _check_scores(work)
     elif mapping.record is records.CARRIER_CALLS:
         _name_by_line(work)
     rows, rejected = _separate(work, mapping, raw, file_name)
     if mapping.record is records.AGENT_STATES:
-        rows = _once_a_day(rows, feed.time_zone)
+        rows = _once_a_day(rows, feed.time_zone, "ended_at")
+    elif mapping.record is records.SCHEDULES:
+        rows = _once_a_day(rows, feed.time_zone, "ends_at")
     return Batch(
         rows,
         raw.rejected + rejected,
@@ -357,7 +361,8 @@ def _local_day(instant: pl.Expr, zone: str) -> pl.Expr:
 
 def _check_days(work: _Work, mapping: RecordMapping, name: str) -> None:
     low = mapping.plausible_from
-    ahead = datetime.timedelta(days=1 if mapping.record.partitioned else 366)
+    knows_later = not mapping.record.partitioned or mapping.record.plan
+    ahead = datetime.timedelta(days=366 if knows_later else 1)
     high = mapping.plausible_to or datetime.datetime.now(datetime.UTC).date() + ahead
     day = pl.col(name)
     work.problem(
@@ -429,6 +434,25 @@ def _check_states(work: _Work) -> None:
     )
 
 
+def _check_plan(work: _Work) -> None:
+    seconds = (pl.col("ends_at") - pl.col("starts_at")) / zones.MICRO
+    work.problem(seconds <= 0, "disorder", None, "the planned stretch does not end after it starts")
+    work.problem(
+        seconds > records.LONGEST_PLANNED_SECONDS,
+        "too_long",
+        None,
+        f"the planned stretch is longer than {records.LONGEST_PLANNED_SECONDS // 3600} hours",
+    )
+    # Else a plan that is sent again would not find all of the one that it replaces.
+    apart = (pl.col("business_day") - pl.col("shift_date")).dt.total_days()
+    work.problem(
+        ~apart.is_between(-1, 1),
+        "other_shift",
+        None,
+        "the planned stretch begins more than a day away from the date of its shift",
+    )
+
+
 def _check_scores(work: _Work) -> None:
     if "score" not in work.frame.columns:
         return
@@ -449,9 +473,9 @@ def _name_by_line(work: _Work) -> None:
     work.frame = work.frame.with_columns(pl.coalesce(*given, line).alias("carrier_call_id"))
 
 
-def _once_a_day(rows: pl.DataFrame, zone: str) -> pl.DataFrame:
-    """A state that runs over midnight once for each local day, so that a day finds all its own."""
-    last = _local_day(pl.col("ended_at") - 1, zone)
+def _once_a_day(rows: pl.DataFrame, zone: str, end: str) -> pl.DataFrame:
+    """What runs over midnight once for each local day, so that a day finds all its own."""
+    last = _local_day(pl.col(end) - 1, zone)
     days = pl.date_ranges(pl.col("business_day"), pl.max_horizontal(pl.col("business_day"), last))
     return rows.with_columns(days.alias("business_day")).explode("business_day")
 

@@ -147,6 +147,26 @@ create table if not exists staging.delimited_surveys (
     answered_at timestamptz
 ) partition by range (business_day);
 
+-- Planned stretches of agents' shifts. `business_day` is the local day of the stretch; one over
+-- midnight is there on both days, and dbt cuts it, as states of agents.
+create table if not exists staging.delimited_schedules (
+    source text not null,
+    agent_id text not null,
+    unit_id bigint not null,
+    line_number bigint not null,
+    row_hash uuid not null,
+    superseded_by bigint,              -- unit with the newer plan of the agent's shift
+    agent_source text,                 -- source that knows the agent; null: this one
+    activity text not null,            -- work | break | lunch | meeting | training | absence
+    paid text not null,                -- yes | no
+    data_issues text[],
+    shift_date date not null,          -- of whose plan the stretch is a part
+    business_day date not null,
+    starts_at timestamptz not null,
+    ends_at timestamptz not null,
+    planned_at timestamptz             -- version of the plan; null: files tell by their order
+) partition by range (business_day);
+
 -- Lines of a carrier's bill or of the trunk's own records: no calls, but what calls are compared
 -- with. `business_day` is the local day of the start, by the carrier's clock.
 create table if not exists staging.delimited_carrier_calls (
