@@ -235,15 +235,17 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> list[Stream]:
     )  # fmt: skip
     luck = random.Random(4)
     found = []
-    for kind, column in (
-        ("calls", "acw_s"), ("agent_states", "reason"), ("agents", "team"), ("surveys", "queue"),
+    for kind, column, values in (
+        ("calls", "acw_s", ("991", "992")), ("agent_states", "reason", ("991", "992")),
+        ("agents", "team", ("991", "992")), ("surveys", "queue", ("991", "992")),
+        ("schedules", "planned", ("2026-10-30 09:00:00", "2026-10-31 09:00:00")),
     ):  # fmt: skip
         lines = lines_of(folder, f"{kind}*.csv*")
         header, rows = lines[0], [line for line in lines[1:] if line != lines[0]]
         # Corrections land in files of their own, and some of them twice in one file.
-        newer = changed(rows, header, luck, column, "991")
+        newer = changed(rows, header, luck, column, values[0])
         first, second = rows[: len(rows) // 3], rows[len(rows) // 3 :]
-        first += changed(first, header, luck, column, "992")
+        first += changed(first, header, luck, column, values[1])
         files = [header + b"".join(part) for part in (first, second, newer)]
         found.append(Stream("sample_hotline", kind + "_{}.csv", tuple(files)))
     for kind in ("queue_log", "cdr", "cel"):

@@ -460,14 +460,15 @@ def _rank_plans(
         ", plans as (select key, {version} as version, "
         "case when {version} is null then unit_id end as file, max(unit_id) as newest_unit "
         "from near group by key, {version}, file), "
-        "judged as (select key, version, file, row_number() over w = 1 as counts, "
-        "first_value(newest_unit) over w as superseded_by from plans "
+        "judged as (select key, version, file, case when row_number() over w > 1 "
+        "then first_value(newest_unit) over w end as superseded_by from plans "
         "window w as (partition by key order by version desc nulls last, file desc)) "
-        "update {table} as t set superseded_by = case when not j.counts then j.superseded_by end "
+        "update {table} as t set superseded_by = j.superseded_by "
         "from judged as j where t.source = %(source)s and t.{day} = any(%(near)s) "
         "and {key} = j.key and t.{version} is not distinct from j.version "
-        "and (j.file is null or t.unit_id = j.file) and (t.superseded_by is null) <> j.counts "
-        "returning t.{day}, t.unit_id <> %(unit)s, not j.counts",
+        "and (j.file is null or t.unit_id = j.file) "
+        "and t.superseded_by is distinct from j.superseded_by "
+        "returning t.{day}, t.unit_id <> %(unit)s, j.superseded_by is not null",
     ).fetchall()  # fmt: skip
     return (
         sum(is_other and is_old for _, is_other, is_old in rows),
