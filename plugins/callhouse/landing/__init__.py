@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 import psycopg
 
-from callhouse import warehouse
+from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import heads, links, store
 from callhouse.landing.callers import Callers
@@ -446,7 +446,7 @@ def land_inbox(settings: Settings, feed: str, progress: Progress | None = None) 
     """Land what is complete in the drop folder; move files to the archive or to `refused/`.
 
     A kill between landing and moving is harmless: the file is found again, is already landed,
-    and is moved then.
+    and is moved then. That it has looked to the end is a heartbeat, also where nothing lay there.
     """
     results: list[UnitResult] = []
     for path in inbox(settings, feed):
@@ -454,7 +454,9 @@ def land_inbox(settings: Settings, feed: str, progress: Progress | None = None) 
         results.append(result)
         refused = settings.inbox / feed / REFUSED
         _move(path, refused if result.status == "refused" else settings.archive / feed)
-    return results + land_location(settings, feed, progress)
+    results += land_location(settings, feed, progress)
+    capture.looked(settings, registry.feed(settings, feed), f"{len(results)} files")
+    return results
 
 
 def land_location(
