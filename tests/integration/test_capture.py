@@ -233,8 +233,8 @@ def test_people_times_give_the_means(product: Settings) -> None:
     with pytest.raises(CallhouseError, match="with a reason"):
         capture.resolve(product, opened[0].incident_id, "  ", "a person")
     # The same silence opens none again, the next one does.
-    later = start + 60 * MINUTE
-    assert watch(product, later, later) == []
+    later = start + 24 * MINUTE
+    assert watch(product, start + 12 * MINUTE, later, 4 * MINUTE) == []
     rows = {row["device"]: row["status"] for row in capture.status(product)}
     assert rows["exchange"] == "excused"
     capture.beat(product, "exchange", now=later)
@@ -618,3 +618,21 @@ def test_health_is_kept_when_it_changes_and_every_quarter_of_an_hour(product: Se
         "select checked_at, status from bi.fct_capture_health where device = 'exchange' order by 1",
     )
     assert rows == [(start + minutes * MINUTE, "ok") for minutes in (0, 15, 30)]
+
+
+def test_what_is_missing_stays_missing_however_old_it_grows(
+    product: Settings, tmp_path: Path
+) -> None:
+    """Files and beats are looked through for 35 days; an open incident is no reason to forget."""
+    noon = local(DAY, "12:00")
+    for number in (1, 3):
+        arrivals = [local(DAY, f"09:0{number}")]
+        land(product, "numbered", tmp_path, f"part_{number}.csv", arrivals, noon)
+        capture.beat(product, "exchange", sequence=number, now=noon)
+    gaps = [("opened", "exchange", "gap"), ("opened", "numbered", "gap")]
+    assert watch(product, noon, noon) == gaps
+    late = noon + timedelta(days=60)
+    watch(product, late, late)
+    assert {i.device for i in capture.incidents(product) if i.kind == "gap"} == {
+        "exchange", "numbered",
+    }  # fmt: skip

@@ -162,6 +162,27 @@ inner join ops.units as u on d.source = u.source and u.record = any(d.records)
 left join ops.capture_series as s
     on d.device = s.device and u.name ~ coalesce(s.date_pattern, s.number_pattern);
 
+-- When a device was last heard, and the newest event that it knew of.
+create or replace view ops.last_heartbeats as
+select d.device, max(h.beat_at) as heartbeat_at, max(h.newest_event_at) as newest_event_at
+from ops.capture_devices as d
+cross join lateral (
+    select b.beat_at, b.newest_event_at from ops.heartbeats as b
+    where b.device = d.device
+    order by b.beat_id desc
+    limit 100
+) as h
+group by d.device;
+
+-- From when on something missing is looked for. What an open incident has found stays in sight:
+-- it must not close because it has grown old.
+create or replace function ops.looks_back_to(wanted text, moment timestamptz) returns timestamptz
+language sql stable as $$
+    select least(moment, min(i.opened_at)) - interval '35 days'
+    from ops.incidents as i
+    where i.device = wanted and i.kind in ('late', 'empty', 'gap') and i.resolved_at is null
+$$;
+
 -- How many events the same hours of the weeks before had, and how likely none at all is: the mean of
 -- exp(-events) over these weeks, so that a slot that has been quiet before may be quiet again. Null
 -- where fewer than four weeks can be compared.
@@ -258,27 +279,45 @@ language sql stable as $$
             d.*,
             w.watching_since,
             b.heartbeat_at,
-            (moment at time zone d.time_zone)::date as today
+            b.newest_event_at as newest_told_at,
+            (moment at time zone d.time_zone)::date as today,
+            l.looks_back_to
         from ops.capture_devices as d
         cross join ops.capture_watch as w
-        left join (
-            select h.device, max(h.beat_at) as heartbeat_at from ops.heartbeats as h group by h.device
-        ) as b on d.device = b.device
+        cross join lateral (select ops.looks_back_to(d.device, moment)) as l (looks_back_to)
+        left join ops.last_heartbeats as b on d.device = b.device
         where d.retired_at is null
     ),
 
+    starts as (
+        select
+            w.device,
+            coalesce(max(h.beat_id) filter (where h.sequence <= 1), 0) as beat_id
+        from watched as w
+        inner join ops.heartbeats as h on w.device = h.device and h.beat_at > w.looks_back_to
+        group by w.device
+    ),
+
     -- Beats since the device last started; what was sent late is not the newest.
-    beats as (
+    beats as materialized (
         select
             h.*,
             row_number() over (
                 partition by h.device order by h.sequence desc nulls first, h.beat_id desc
             ) = 1 as is_newest
-        from ops.heartbeats as h
-        where h.beat_id >= coalesce((
-            select max(r.beat_id) from ops.heartbeats as r
-            where r.device = h.device and r.sequence <= 1
-        ), 0)
+        from watched as w
+        inner join starts as s on w.device = s.device
+        inner join ops.heartbeats as h
+            on w.device = h.device and h.beat_at > w.looks_back_to and h.beat_id >= s.beat_id
+    ),
+
+    files as materialized (
+        select f.*
+        from watched as w
+        inner join ops.capture_files as f on w.device = f.device
+        where
+            f.landed_at > w.looks_back_to
+            and (w.due is not null or f.series is not null)
     ),
 
     heartbeat as (
@@ -315,7 +354,7 @@ language sql stable as $$
         select
             w.device,
             w.events_of,
-            coalesce(w.newest_event_at, b.newest_event_at) as since,
+            coalesce(w.newest_event_at, w.newest_told_at) as since,
             case
                 when w.delay_seconds is not null
                     then w.heartbeat_at - make_interval(secs => w.delay_seconds)
@@ -325,10 +364,6 @@ language sql stable as $$
             end as until
         from watched as w
         inner join ops.capture_devices as d on w.device = d.device
-        left join (
-            select h.device, max(h.newest_event_at) as newest_event_at from ops.heartbeats as h
-            group by h.device
-        ) as b on w.device = b.device
         cross join lateral (
             select (w.newest_event_at at time zone w.time_zone)::date as day
         ) as e
@@ -368,66 +403,68 @@ language sql stable as $$
     ),
 
     -- Days of a feed with daily files, from the first one known on.
+    landed_days as materialized (
+        select distinct w.device, u.business_day
+        from watched as w
+        inner join ops.units as t on w.source = t.source and t.record = w.records[1]
+        inner join ops.unit_days as u on t.unit_id = u.unit_id
+        where
+            w.due is not null
+            and u.staged_rows > 0
+            and u.business_day >= (w.looks_back_to - interval '1 day')::date
+    ),
+
     due_days as (
-        select w.device, c.day, w.series_count, f.has_file, f.has_rows, f.is_empty
-        from (
-            select
-                w.*,
-                (select count(*) from ops.capture_series as s where s.device = w.device
-                and s.date_pattern is not null) as series_count
-            from watched as w
-            where w.due is not null
-        ) as w
+        select w.device, c.day, f.has_file, f.has_rows, f.is_empty, x.has_dates
+        from watched as w
         inner join ops.capture_devices as d on w.device = d.device
+        cross join lateral (
+            select exists (
+                select from ops.capture_series as s
+                where s.device = w.device and s.date_pattern is not null
+            ) as has_dates
+        ) as x
         cross join lateral (
             select least(
                 (
-                    select min(u.business_day) from ops.unit_days as u
-                    inner join ops.units as t on u.unit_id = t.unit_id
-                    where t.source = w.source and t.record = w.records[1]
+                    select min(t.first_day) from ops.units as t
+                    where
+                        t.source = w.source and t.record = w.records[1] and t.status = 'landed'
                 ),
                 (
-                    select min(to_date(f.day_text, 'YYYYMMDD')) from ops.capture_files as f
-                    where f.device = w.device
+                    select min(to_date(g.day_text, 'YYYYMMDD')) from files as g
+                    where g.device = w.device and g.status = 'landed'
                 )
             ) as day
         ) as o
         cross join lateral (
             select g.day::date as day
             from generate_series(
-                greatest(o.day, w.today - 35)::timestamp, w.today::timestamp, interval '1 day'
+                greatest(o.day, (w.looks_back_to at time zone w.time_zone)::date)::timestamp,
+                w.today::timestamp, interval '1 day'
             ) as g (day)
         ) as c
         cross join lateral (
             select
+                coalesce(bool_or(
+                    g.status = 'landed' and g.day_text = to_char(c.day, 'YYYYMMDD')
+                ), false) as has_file,
+                -- Without a date in its name a file is of the day before.
+                coalesce(bool_or(g.is_empty and coalesce(
+                    g.day_text,
+                    to_char((g.landed_at at time zone w.time_zone)::date - 1, 'YYYYMMDD')
+                ) = to_char(c.day, 'YYYYMMDD')), false) as is_empty,
                 exists (
-                    select from ops.capture_files as f
-                    where
-                        f.device = w.device
-                        and f.status = 'landed'
-                        and f.day_text = to_char(c.day, 'YYYYMMDD')
-                ) as has_file,
-                exists (
-                    select from ops.unit_days as u
-                    inner join ops.units as t on u.unit_id = t.unit_id
-                    where
-                        u.business_day = c.day
-                        and t.source = w.source
-                        and t.record = w.records[1]
-                        and u.staged_rows > 0
-                ) as has_rows,
-                exists (
-                    select from ops.capture_files as f
-                    where
-                        f.device = w.device
-                        and f.is_empty
-                        and coalesce(
-                            f.day_text,
-                            to_char((f.landed_at at time zone w.time_zone)::date - 1, 'YYYYMMDD')
-                        ) = to_char(c.day, 'YYYYMMDD')
-                ) as is_empty
+                    select from landed_days as l
+                    where l.device = w.device and l.business_day = c.day
+                ) as has_rows
+            from files as g
+            where g.device = w.device
         ) as f
-        where o.day is not null and ops.is_delivery_day(d, c.day)
+        where
+            w.due is not null
+            and o.day is not null
+            and ops.is_delivery_day(d, c.day)
     ),
 
     daily as (
@@ -458,7 +495,7 @@ language sql stable as $$
                     when 'empty' then y.is_empty and not y.has_rows
                     else
                         not y.is_empty
-                        and not (y.has_file or (y.series_count = 0 and y.has_rows))
+                        and not (y.has_file or (not y.has_dates and y.has_rows))
                         and ops.due_at(d, y.day) <= moment
                 end
         ) as x on true
@@ -472,11 +509,8 @@ language sql stable as $$
         where b.sequence is not null
         union
         select f.device, f.series, f.day_text, f.number
-        from ops.capture_files as f
-        where
-            f.status = 'landed'
-            and f.number is not null
-            and f.landed_at > moment - interval '35 days'
+        from files as f
+        where f.status = 'landed' and f.number is not null
     ),
 
     holes as (
@@ -506,17 +540,14 @@ language sql stable as $$
                 min(to_date(f.day_text, 'YYYYMMDD')) as first_day,
                 max(to_date(f.day_text, 'YYYYMMDD')) as last_day,
                 array_agg(f.day_text) as there
-            from ops.capture_files as f
-            where
-                f.status = 'landed'
-                and f.day_text is not null
-                and f.landed_at > moment - interval '35 days'
+            from files as f
+            where f.status = 'landed' and f.day_text is not null
             group by f.device, f.series
         ) as r
         inner join watched as w on r.device = w.device
         inner join ops.capture_devices as d on r.device = d.device
         cross join lateral generate_series(
-            greatest(r.first_day, w.today - 35)::timestamp, r.last_day::timestamp, interval '1 day'
+            r.first_day::timestamp, r.last_day::timestamp, interval '1 day'
         ) as g (day)
         where
             w.due is null
@@ -557,10 +588,12 @@ language sql stable as $$
             w.skew_seconds as most,
             extract(epoch from b.device_at - b.beat_at)::double precision as skew,
             (
-                select max(g.beat_at) from ops.heartbeats as g
+                select g.beat_at from ops.heartbeats as g
                 where
                     g.device = w.device
                     and abs(extract(epoch from g.device_at - g.beat_at)) <= w.skew_seconds
+                order by g.beat_id desc
+                limit 1
             ) as good_at
         from watched as w
         inner join beats as b on w.device = b.device and b.is_newest and b.device_at is not null
@@ -824,11 +857,7 @@ begin
         left join lateral unnest(
             case when c.kind in ('late', 'empty', 'gap') and c.verdict = 'bad' then c.days end
         ) as g (day) on true
-        left join (
-            select h.device, max(h.beat_at) as heartbeat_at, max(h.newest_event_at) as newest_event_at
-            from ops.heartbeats as h
-            group by h.device
-        ) as b on d.device = b.device
+        left join ops.last_heartbeats as b on d.device = b.device
         group by d.device
     ) as n
     left join lateral (
@@ -846,7 +875,7 @@ begin
     delete from ops.capture_health as h where h.checked_at < moment - interval '90 days';
     delete from ops.heartbeats as h
     where
-        h.beat_at < moment - interval '35 days'
+        h.beat_at < ops.looks_back_to(h.device, moment)
         and exists (
             select from ops.heartbeats as n where n.device = h.device and n.beat_id > h.beat_id
         );
