@@ -42,7 +42,7 @@ records:
 """
 STREAM = "watch: {delay_seconds: 600, owner: exchange team, acknowledge_seconds: 900}"
 DAILY = 'watch: {due: "06:00", days: working, calendar: CN}'
-DATED = 'watch: {due: "06:00", series: "day_{date}.csv"}'
+DATED = 'watch: {due: "06:00", calendar: CN, series: "day_{date}.csv"}'
 NUMBERED = 'watch: {delay_seconds: 86400, series: "part_{number}.csv"}'
 DEVICES = """
 devices:
@@ -75,9 +75,13 @@ def land(
     """Land a file as if it had come at `at`; the collector has looked at it then."""
     (result,) = landing.land(settings, feed, [write(folder, name, arrivals)])
     with warehouse.connect(settings) as connection:
+        if result.status == "landed":
+            connection.execute(
+                "update ops.units set landed_at = %s where unit_id = %s", [at, result.unit_id]
+            )
         connection.execute(
-            "update ops.units set landed_at = %s where unit_id = %s and status <> 'already_landed'",
-            [at, result.unit_id],
+            "update ops.unit_names set came_at = %s where unit_id = %s and name = %s",
+            [at, result.unit_id, name],
         )
     capture.looked(settings, registry.feed(settings, feed), "1 file", at)
     return result
@@ -536,6 +540,39 @@ def test_a_header_without_rows_is_an_empty_file_and_a_missing_date_is_late(
     assert incident(product, "dated", "late").detail == "nothing came of 2026-03-03"
 
 
+def test_an_empty_file_of_a_holiday_is_none(product: Settings, tmp_path: Path) -> None:
+    """The source delivers every day; May 1 is a holiday, May 6 is none."""
+    first = date(2026, 4, 29)
+    for number in range(8):
+        day = first + timedelta(days=number)
+        arrivals = [local(day, "09:00")] if number < 2 else []
+        at = local(day + timedelta(days=1), "05:00")
+        land(product, "dated", tmp_path, f"day_{day}.csv", arrivals, at)
+        if number < 7:
+            assert [e for e in watch(product, at, at) if e[2] != "heartbeat"] == []
+    assert watch(product, at, at) == [("opened", "dated", "empty")]
+    told = incident(product, "dated", "empty")
+    assert (told.detail, told.affected_days) == ("empty file of 2026-05-06", 1)
+
+
+def test_a_day_that_a_person_has_closed_is_not_told_again(
+    product: Settings, tmp_path: Path
+) -> None:
+    for number in (1, 3):
+        day = date(2026, 3, number)
+        at = local(day + timedelta(days=1), "05:00")
+        land(product, "dated", tmp_path, f"day_2026030{number}.csv", [local(day, "09:00")], at)
+    now = local(date(2026, 3, 4), "07:00")
+    assert watch(product, now, now) == [("opened", "dated", "late")]
+    told = incident(product, "dated", "late")
+    capture.resolve(product, told.incident_id, "the shop was shut", "a person", now)
+    assert watch(product, now + MINUTE, now + MINUTE) == []
+    now = local(date(2026, 3, 5), "07:00")
+    assert watch(product, now, now) == [("opened", "dated", "late")]
+    told = incident(product, "dated", "late")
+    assert (told.detail, told.affected_days) == ("nothing came of 2026-03-04", 1)
+
+
 def test_a_hole_in_a_series_of_files_is_closed_by_the_late_file(
     product: Settings, tmp_path: Path
 ) -> None:
@@ -566,6 +603,73 @@ def test_a_hole_in_a_series_of_files_is_closed_by_the_late_file(
 
 
 # ------------------------------------------------------------------------------ declarations
+def test_feeds_of_every_vendor_are_counted(product: Settings, tmp_path: Path) -> None:
+    """Calls by hour where rows have calls, whatever their table and its columns are called."""
+    start = datetime(2026, 3, 10, 2, 0, tzinfo=UTC)
+    epoch = int(start.timestamp())
+    log = tmp_path / "queue_log"
+    log.write_text(
+        f"{epoch}|c1|desk|NONE|ENTERQUEUE||13800138000|1\n"
+        f"{epoch + 9}|c1|desk|A/1|CONNECT|9|c1b|3\n"
+        f"{epoch + 3900}|c2|desk|NONE|ENTERQUEUE||13800138000|1\n"
+        f"{epoch + 3960}|NONE|NONE|A/1|PAUSEALL|\n",
+        encoding="utf-8",
+    )
+    files = {
+        "log": ("asterisk", "country: CN", log),
+        "cdr": ("asterisk", "records: cdr", FIXTURES / "asterisk" / "cdr_master.csv"),
+        "cel": ("asterisk", "records: cel", FIXTURES / "asterisk" / "cel_master.csv"),
+        "contacts": ("amazon_connect", "record: contacts", one_line("contact", tmp_path)),
+        "agents": ("amazon_connect", "record: agent_events", one_line("agent_event", tmp_path)),
+    }
+    for name, (vendor, more, file) in files.items():
+        mapping = product.feeds_directory / f"{name}.yaml"
+        mapping.write_text(
+            f"feed: {name}\nvendor: {vendor}\ntime_zone: Asia/Shanghai\n{more}\n{STREAM}\n"
+        )
+        (result,) = landing.land(product, name, [file])
+        assert (result.status, result.quarantined) == ("landed", 0), result
+        first_day = result.first_day
+        assert first_day
+        with warehouse.connect(product) as connection:
+            at = local(first_day + timedelta(days=1))
+            connection.execute(
+                "update ops.units set landed_at = %s where unit_id = %s", [at, result.unit_id]
+            )
+        outcome = capture.watch(product, at)
+        assert outcome.problems == []
+        ((newest, landed_at),) = asked(
+            product,
+            "select newest_event_at, newest_landed_at from ops.capture_devices where device = %s",
+            [name],
+        )
+        assert at - timedelta(days=1) <= newest < at == landed_at
+        ((hours, first, calls),) = asked(
+            product,
+            "select count(*), min(hour_at), sum(events) from ops.capture_hours where device = %s",
+            [name],
+        )
+        if name == "log":
+            assert newest == start + timedelta(seconds=3960)
+            assert (hours, first, calls) == (2, start, 2)
+        else:
+            assert calls > 0 or name == "agents"
+        mapping.unlink()
+
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def one_line(name: str, folder: Path) -> Path:
+    """A record of Amazon Connect as its stream writes it."""
+    import json
+
+    file = folder / f"{name}.json"
+    content = json.loads((FIXTURES / "amazon_connect" / f"{name}.json").read_text("utf-8"))
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return file
+
+
 def test_what_is_declared_no_more_is_retired_and_what_is_broken_stays(product: Settings) -> None:
     now = local(DAY, "10:00")
     for device in ("exchange", "trunk"):

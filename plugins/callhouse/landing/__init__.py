@@ -264,6 +264,11 @@ class _Unit:
         if row is None:
             return None
         unit_id, read, header_rows, name, first_day, last_day = row
+        if name != self.file.name:  # capture asks for the files of each day by their names
+            self.connection.execute(
+                "insert into ops.unit_names (unit_id, name) values (%s, %s) on conflict do nothing",
+                [unit_id, self.file.name],
+            )
         return UnitResult(
             self.feed.name,
             self.record.name,

@@ -48,6 +48,15 @@ create table if not exists ops.capture_holidays (
     primary key (calendar, day)
 );
 
+-- Other names under which a landed content came again. Files without rows are all alike, and each
+-- tells that its day was delivered.
+create table if not exists ops.unit_names (
+    unit_id bigint not null references ops.units on delete cascade,
+    name text not null,
+    came_at timestamptz not null default now(),
+    primary key (unit_id, name)
+);
+
 create table if not exists ops.heartbeats (
     beat_id bigint generated always as identity primary key,
     device text not null references ops.capture_devices,
@@ -151,16 +160,21 @@ select
     d.device,
     s.series,
     u.unit_id,
-    u.name,
+    n.name,
     u.status,
-    u.landed_at,
+    n.came_at as landed_at,
     u.read_rows = 0 and (u.status = 'landed' or u.reason like '% is empty:%') as is_empty,
-    replace((regexp_match(u.name, s.date_pattern))[1], '-', '') as day_text,
-    (regexp_match(u.name, s.number_pattern))[1]::numeric as number
+    replace((regexp_match(n.name, s.date_pattern))[1], '-', '') as day_text,
+    (regexp_match(n.name, s.number_pattern))[1]::numeric as number
 from ops.capture_devices as d
 inner join ops.units as u on d.source = u.source and u.record = any(d.records)
+inner join (
+    select unit_id, name, landed_at as came_at from ops.units
+    union all
+    select unit_id, name, came_at from ops.unit_names
+) as n on u.unit_id = n.unit_id
 left join ops.capture_series as s
-    on d.device = s.device and u.name ~ coalesce(s.date_pattern, s.number_pattern);
+    on d.device = s.device and n.name ~ coalesce(s.date_pattern, s.number_pattern);
 
 -- When a device was last heard, and the newest event that it knew of.
 create or replace view ops.last_heartbeats as
@@ -475,14 +489,13 @@ language sql stable as $$
             as verdict,
             x.days::text[] as items,
             case
-                when o.device is null then 'no day yet'
-                else k.words || ' ' || array_to_string(x.days, ', ')
+                when o.device is null then 'no day yet' else k.words
             end as detail,
             cardinality(x.days)::double precision as value,
             x.days
         from watched as w
         cross join (
-            values ('late', 'nothing came of'), ('empty', 'empty file of')
+            values ('late', 'nothing came of '), ('empty', 'empty file of ')
         ) as k (kind, words)
         left join (select distinct y.device from due_days as y) as o on w.device = o.device
         left join lateral (
@@ -492,7 +505,11 @@ language sql stable as $$
             where
                 y.device = w.device
                 and case k.kind
-                    when 'empty' then y.is_empty and not y.has_rows
+                    when 'empty' then y.is_empty and not y.has_rows and not exists (
+                        select from ops.capture_holidays as h
+                        where
+                            h.calendar = d.calendar and h.day = y.day and not h.is_working_day
+                    )
                     else
                         not y.is_empty
                         and not (y.has_file or (not y.has_dates and y.has_rows))
@@ -561,8 +578,7 @@ language sql stable as $$
             'gap' as kind,
             case when x.items is null then 'ok' else 'bad' end as verdict,
             x.items,
-            'missing in its series: ' || array_to_string(x.items[:10], '; ')
-            || case when cardinality(x.items) > 10 then ' …' else '' end as detail,
+            'missing in its series: ' as detail,
             coalesce(x.missing, 0)::double precision as value,
             coalesce(x.days, '{}') as days,
             coalesce(x.evidence, '[]') as evidence
@@ -678,11 +694,16 @@ language sql stable as $$
         f.kind,
         case when f.verdict = 'bad' and i.items is null then 'excused' else f.verdict end,
         i.items,
-        f.detail,
+        f.detail || case
+            when f.kind in ('late', 'empty', 'gap')
+                then coalesce(array_to_string(i.items[:10], '; '), '')
+                || case when cardinality(i.items) > 10 then ' …' else '' end
+            else ''
+        end,
         f.value,
         f.probability::double precision,
         -- Of what has no days of its own: the local days since it was last well.
-        coalesce(f.days, (
+        coalesce(i.days, f.days, (
             select array_agg(g.day::date)
             from generate_series(
                 greatest((f.since_at at time zone w.time_zone)::date, w.today - 35)::timestamp,
@@ -695,7 +716,9 @@ language sql stable as $$
     from found as f
     inner join watched as w on f.device = w.device
     left join lateral (
-        select array_agg(x.item) as items
+        select
+            array_agg(x.item) as items,
+            case when f.kind in ('late', 'empty') then array_agg(x.item)::date[] end as days
         from unnest(f.items) as x (item)
         where not exists (
             select from ops.incidents as p
@@ -726,7 +749,7 @@ begin
     insert into ops.capture_watch as w (watching_since, checked_at) values (moment, moment)
     on conflict (is_only) do update set
         watching_since = case
-            when moment - w.checked_at > interval '5 minutes' then moment else w.watching_since
+            when moment - w.checked_at > interval '15 minutes' then moment else w.watching_since
         end,
         checked_at = moment;
 
