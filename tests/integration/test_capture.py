@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
-from callhouse import capture, landing, transform, warehouse
+from callhouse import capture, cli, landing, transform, warehouse
 from callhouse.errors import CallhouseError
-from callhouse.runner import postgres
+from callhouse.runner import diagnosis, postgres
 from callhouse.security import login_password, people
 from callhouse.settings import Settings
 from callhouse.sources import registry
@@ -662,8 +664,6 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 def one_line(name: str, folder: Path) -> Path:
     """A record of Amazon Connect as its stream writes it."""
-    import json
-
     file = folder / f"{name}.json"
     content = json.loads((FIXTURES / "amazon_connect" / f"{name}.json").read_text("utf-8"))
     file.write_text(json.dumps(content), encoding="utf-8")
@@ -740,3 +740,52 @@ def test_what_is_missing_stays_missing_however_old_it_grows(
     assert {i.device for i in capture.incidents(product) if i.kind == "gap"} == {
         "exchange", "numbered",
     }  # fmt: skip
+
+
+def test_the_command_line_tells_and_closes(
+    product: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_settings", lambda: product)
+    monkeypatch.setattr(cli, "_account", lambda: "a person")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(cli.app, ["capture", *arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stdout
+
+    assert run("beat", "exchange", "--sequence", "1", "--clock", "2026-03-10T10:00:00+08:00") == (
+        0, "exchange: heard\n",
+    )  # fmt: skip
+    assert run("beat", "exchange", "--sequence", "1", "--clock", "2026-03-10T10:00:00+08:00") == (
+        0, "exchange: known already\n",
+    )  # fmt: skip
+    with pytest.raises(CallhouseError, match="no time with an offset"):
+        run("beat", "exchange", "--newest", "2026-03-10 10:00")
+    code, told = run("check")
+    assert (code, told.count("opened: exchange, clock")) == (3, 1)
+    number = str(incident(product, "exchange", "clock").incident_id)
+    code, told = run("incidents")
+    assert (code, told.splitlines()[1].split("\t")[:5]) == (
+        3, [number, "exchange", "clock", "open", "telephony"],
+    )  # fmt: skip
+    assert capture.sentence(capture.summary(product)).startswith(
+        "capture: 1 open incidents (1 not acknowledged), looked at "
+    )
+    code, told = run("ack", number)
+    assert (code, told.startswith("acknowledged by a person: exchange, clock")) == (0, True)
+    assert run("incidents")[0] == 0
+    assert run("status")[0] == 3
+    code, told = run("resolve", number, "--note", "it has no battery", "--json")
+    assert (code, json.loads(told)["resolution"]) == (0, "it has no battery")
+    assert run("check")[0] == 0
+    (row,) = [row for row in json.loads(run("status", "--json")[1]) if row["device"] == "exchange"]
+    assert (row["status"], row["owner"]) == ("excused", "telephony")
+    assert len(json.loads(run("incidents", "--all", "--json")[1])) == 1
+    (finding,) = diagnosis._capture(product)
+    assert finding.ok
+    with warehouse.connect(product) as connection:
+        connection.execute("update ops.capture_watch set checked_at = now() - interval '1 hour'")
+        (unwatched,) = warehouse.one(connection, "select now() - pg_postmaster_start_time()")
+    (finding,) = diagnosis._capture(product)
+    assert finding.ok == (unwatched < timedelta(seconds=diagnosis.UNWATCHED_SECONDS))
