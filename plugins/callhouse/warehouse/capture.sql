@@ -197,9 +197,9 @@ language sql stable as $$
     where i.device = wanted and i.kind in ('late', 'empty', 'gap') and i.resolved_at is null
 $$;
 
--- How many events the same hours of the weeks before had, and how likely none at all is: the mean of
--- exp(-events) over these weeks, so that a slot that has been quiet before may be quiet again. Null
--- where fewer than four weeks can be compared.
+-- How many events the same hours of the weeks before had, and how likely none at all is: the mean
+-- of exp(-events) over these weeks, so that a slot that has been quiet before may be quiet again.
+-- Null where fewer than four weeks can be compared.
 create or replace function ops.expected_events(
     wanted text, since timestamptz, until timestamptz,
     out expected double precision, out probability double precision
@@ -485,8 +485,11 @@ language sql stable as $$
         select
             w.device,
             k.kind,
-            case when x.days is not null then 'bad' when o.device is null then 'unknown' else 'ok' end
-            as verdict,
+            case
+                when x.days is not null then 'bad'
+                when o.device is null then 'unknown'
+                else 'ok'
+            end as verdict,
             x.days::text[] as items,
             case
                 when o.device is null then 'no day yet' else k.words
@@ -521,7 +524,8 @@ language sql stable as $$
 
     -- Numbers that lack between two that are here: of heartbeats, and of files of a series.
     numbers as (
-        select distinct b.device, 'beats' as series, null::text as day_text, b.sequence::numeric as n
+        select distinct
+            b.device, 'beats' as series, null::text as day_text, b.sequence::numeric as n
         from beats as b
         where b.sequence is not null
         union
