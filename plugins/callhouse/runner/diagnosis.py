@@ -133,4 +133,4 @@ def _capture(settings: Settings) -> Iterator[Finding]:
         return  # no warehouse to ask, which the components tell
     ok = found["unwatched_seconds"] < UNWATCHED_SECONDS
     fix = "" if ok else "look at the DAG watch_capture, or run ./callhouse capture check"
-    yield Finding("capture", ok, capture.sentence(found), fix)
+    yield Finding("capture", ok, capture.sentence(found).removeprefix("capture: "), fix)
