@@ -38,6 +38,8 @@ access = typer.Typer(help="People, what they may see, and their logins.", no_arg
 app.add_typer(access, name="access")
 quarantine = typer.Typer(help="Rows that could not be read.", no_args_is_help=True)
 app.add_typer(quarantine, name="quarantine")
+capture = typer.Typer(help="Who delivers: health, incidents, heartbeats.", no_args_is_help=True)
+app.add_typer(capture, name="capture")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -114,6 +116,7 @@ def down() -> None:
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Health of the components, addresses, freshness and the state of the data."""
+    from callhouse import capture as capturing
     from callhouse import runner
     from callhouse.transform import state
 
@@ -121,8 +124,9 @@ def status(as_json: AsJson = False) -> None:
     current = runner.status(settings)
     database = {c.name: c.healthy for c in current.components}.get("postgres", False)
     data = state.data_state(settings) if database else {}
+    captured = {"capture": capturing.summary(settings)} if database else {}
     if as_json:
-        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, **data})
+        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, **data, **captured})
     else:
         _print_table(
             ("component", "healthy", "detail"),
@@ -133,6 +137,8 @@ def status(as_json: AsJson = False) -> None:
         print(f"time zone: {current.time_zone}")
         for line in state.sentences(data) if data else ["data: no warehouse to ask"]:
             print(line)
+        if captured:
+            print(capturing.sentence(captured["capture"]))
     if not current.healthy:
         raise typer.Exit(NEEDS_A_PERSON)
 
@@ -631,6 +637,136 @@ def quarantine_replay(
             print("the days are built by the next run, or now: ./callhouse transform")
     if any(result.problem for result in results) or not all(item.is_balanced for item in ledgers):
         raise typer.Exit(NEEDS_A_PERSON)
+
+
+@capture.command("status")
+def capture_status(as_json: AsJson = False) -> None:
+    """Every device as it was last found; 3 where one is in trouble."""
+    from callhouse import capture as capturing
+
+    settings = _settings()
+    rows = capturing.status(settings)
+    if as_json:
+        _print_json(rows)
+    else:
+        columns = ("device", "device_kind", "owner", "status", "heartbeat_at", "newest_event_at",
+                   "detail")  # fmt: skip
+        _print_table(columns, [[row[name] for name in columns] for row in rows])
+        print(capturing.sentence(capturing.summary(settings)))
+    if any(row["status"] == "incident" for row in rows):
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@capture.command("check")
+def capture_check(as_json: AsJson = False) -> None:
+    """Look at every device now, as the DAG does every minute; 3 where an incident opens."""
+    from callhouse import capture as capturing
+
+    outcome = capturing.watch(_settings())
+    if as_json:
+        _print_json(dataclasses.asdict(outcome))
+    else:
+        for word in ("opened", "escalated", "resolved"):
+            for incident in getattr(outcome, word):
+                print(f"{word}: {incident.sentence}")
+        for problem in outcome.problems:
+            print(f"not watched: {problem}")
+    if outcome.opened or outcome.escalated or outcome.problems:
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@capture.command("incidents")
+def capture_incidents(
+    with_resolved: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What is open, the newest first; 3 where nobody has acknowledged one."""
+    from callhouse import capture as capturing
+
+    found = capturing.incidents(_settings(), with_resolved=with_resolved)
+    if as_json:
+        _print_json([dataclasses.asdict(incident) for incident in found])
+    else:
+        _print_table(
+            ("incident", "device", "kind", "status", "owner", "opened", "came late", "detail"),
+            [
+                (i.incident_id, i.device, i.kind, i.status, i.owner, i.opened_at,
+                 i.back_filled_rows, i.detail)
+                for i in found
+            ],
+        )  # fmt: skip
+    if any(incident.status == "open" for incident in found):
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@capture.command("ack")
+def capture_ack(
+    incident: Annotated[int, typer.Argument(help="As `capture incidents` numbers it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take an incident up: it is no longer escalated."""
+    from callhouse import capture as capturing
+
+    found = capturing.acknowledge(_settings(), incident, _account())
+    if as_json:
+        _print_json(dataclasses.asdict(found))
+    else:
+        print(f"acknowledged by {found.acknowledged_by}: {found.sentence}")
+
+
+@capture.command("resolve")
+def capture_resolve(
+    incident: Annotated[int, typer.Argument(help="As `capture incidents` numbers it.")],
+    note: Annotated[str, typer.Option("--note", help="Why it needs nothing more.")],
+    as_json: AsJson = False,
+) -> None:
+    """Close an incident that does not close by itself; the same cause opens none again."""
+    from callhouse import capture as capturing
+
+    found = capturing.resolve(_settings(), incident, note, _account())
+    if as_json:
+        _print_json(dataclasses.asdict(found))
+    else:
+        print(f"resolved by {found.resolved_by}: {found.sentence}")
+
+
+@capture.command("beat")
+def capture_beat(
+    device: Annotated[str, typer.Argument(help="As it is declared.")],
+    sequence: Annotated[
+        int | None, typer.Option("--sequence", help="Its own count, from 1 after a start.", min=0)
+    ] = None,
+    clock: Annotated[
+        str | None, typer.Option("--clock", help="Its time now, with offset: date -Is.")
+    ] = None,
+    newest: Annotated[
+        str | None, typer.Option("--newest", help="Time of its newest event, with offset.")
+    ] = None,
+    position: Annotated[
+        str | None, typer.Option("--position", help="How far it has got, in its own words.")
+    ] = None,
+) -> None:
+    """A heartbeat of an exchange, a trunk, a recorder or a collector."""
+    from callhouse import capture as capturing
+
+    is_new = capturing.beat(
+        _settings(), device, sequence=sequence, position=position,
+        device_at=_instant(clock) if clock else None,
+        newest_event_at=_instant(newest) if newest else None,
+    )  # fmt: skip
+    print(f"{device}: {'heard' if is_new else 'known already'}")
+
+
+def _instant(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise CallhouseError(
+            f"{text!r} is no time with an offset: write it as 2026-10-05T09:30:00+08:00"
+        )
+    return found
 
 
 def _account() -> str:

@@ -81,6 +81,11 @@ class Settings:
         return self.home / "archive"
 
     @property
+    def devices_file(self) -> Path:
+        """Exchanges, trunks, recorders and collectors that are watched; it may be missing."""
+        return Path(self.environment.get("CALLHOUSE_DEVICES") or self.home / "devices.yaml")
+
+    @property
     def data_docs(self) -> Path:
         """Great Expectations' HTML pages."""
         return self.home / "data_docs"

@@ -55,7 +55,8 @@ def bag(home: Path) -> Any:
 def test_bag_holds_the_dags(bag: Any) -> None:
     feeds = {feed.file.stem for feed in registry.feeds(settings_module.load())}
     assert {"anonymous_bank", "sample_hotline", "asterisk_queue_log", "asterisk_cdr"} <= feeds
-    assert set(bag.dags) == {"transform", "rebuild", *(f"land_{feed}" for feed in feeds)}
+    single = {"transform", "rebuild", "watch_capture"}
+    assert set(bag.dags) == {*single, *(f"land_{feed}" for feed in feeds)}
     assert bag.import_errors == {}
 
 
@@ -67,7 +68,7 @@ def test_parsing_leaves_no_trace(bag: Any, home: Path) -> None:
 
 def test_names_follow_their_file(bag: Any) -> None:
     stems = {file.stem for file in DAGS.glob("*.py")}
-    assert stems == {"land", "rebuild", "transform"}
+    assert stems == {"land", "rebuild", "transform", "watch_capture"}
     for dag in bag.dags.values():
         stem = Path(dag.fileloc).stem
         assert dag.dag_id == stem or (stem in FACTORIES and dag.dag_id.startswith(f"{stem}_"))
@@ -119,7 +120,7 @@ def test_pages_say_what_the_night_shift_needs(bag: Any) -> None:
 def test_files_are_wiring_only() -> None:
     # STYLE rules 36 and 37: logic over five lines belongs to the package; no import from dags/.
     files = list(DAGS.glob("*.py"))
-    assert len(files) == 3
+    assert len(files) == 4
     for file in files:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
@@ -151,9 +152,11 @@ def test_transform_order(bag: Any) -> None:
 
 
 def test_schedules(bag: Any) -> None:
+    # What is watched tells nobody that it has stopped: only the clock looks.
+    assert bag.dags["watch_capture"].timetable.expression == "* * * * *"
     for dag in bag.dags.values():
         timetable = dag.timetable
-        if dag.dag_id == "rebuild":
+        if dag.dag_id in ("rebuild", "watch_capture"):
             continue
         # A backfill of them would be a run for every ten minutes that have been.
         assert "backfill" not in dag.allowed_run_types
@@ -216,6 +219,17 @@ def test_landing_announces_only_what_was_staged(bag: Any) -> None:
         landing.report_refused({"staged_rows": 5, "refused": ["a.csv: no column call_id"]})
 
 
+def test_incidents_are_reported_by_a_task_that_fails(bag: Any) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from callhouse.orchestration import capture
+
+    dag = bag.dags["watch_capture"]
+    assert dag.get_task("watch").downstream_task_ids == {"report_incidents"}
+    with pytest.raises(AirflowFailException, match=r"1 alarms: pbx, heartbeat 7 \(telephony\)"):
+        capture.report_incidents({"alarms": ["pbx, heartbeat 7 (telephony): no heartbeat"]})
+
+
 def test_broken_mapping_costs_only_its_own_dag(home: Path, tmp_path: Path) -> None:
     from airflow.dag_processing.dagbag import DagBag
 
@@ -238,6 +252,7 @@ def test_package_outside_orchestration_needs_no_airflow() -> None:
     # STYLE rule 33, seen from the outside: importing the steps' code must not load Airflow.
     code = (
         "import sys; import callhouse.transform, callhouse.settings, callhouse.sources.registry; "
+        "import callhouse.capture; "
         "assert not [name for name in sys.modules if name.split('.')[0] == 'airflow']"
     )
     environment = {**os.environ, "PYTHONPATH": str(settings_module.REPOSITORY / "plugins")}

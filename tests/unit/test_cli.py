@@ -13,7 +13,7 @@ from callhouse.errors import CallhouseError
 
 CONTRACT = [
     "up", "down", "status", "doctor", "land", "transform", "audit", "metric", "psql", "simulate",
-    "render", "access", "quarantine", "bench",
+    "render", "access", "quarantine", "capture", "bench",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Datasets of the views in warehouse/ledger.sql, which publishing keeps and dbt does not know."""
+"""Datasets of the views in warehouse/ledger.sql and capture.sql, which dbt does not know."""
 
 from __future__ import annotations
 
@@ -16,10 +16,230 @@ PUBLISHED_AT = (
     "Published at (UTC)",
     "发布时间（UTC）",
 )
+INSTANT = "timestamp with time zone"
+SECONDS = "double precision"
+DEVICE = (
+    ("device", "text", "Name of the feed or device.", "Device", "设备"),
+    ("device_kind", "text", "feed, collector, pbx, trunk or recorder.", "Kind", "类别"),
+)
+OWNER = ("owner", "text", "Who looks after it.", "Owner", "负责人")
+DETAIL = ("detail", "text", "What was found.", "Found", "发现")
+HEALTH = (
+    ("checked_at", INSTANT, "When it was looked at.", "Checked (UTC)", "检查时间（UTC）"),
+    *DEVICE,
+    ("device_name", "text", "Its name for people.", "Name", "名称"),
+    OWNER,
+    (
+        "status",
+        "text",
+        (
+            "ok: all that is judged is well. recovering: well again, not yet for long. excused: "
+            "what is wrong was closed by a person. unknown: something cannot be judged. incident: "
+            "something is wrong."
+        ),
+        "Status",
+        "状态",
+    ),
+    DETAIL,
+    ("heartbeat_at", INSTANT, "Last heartbeat.", "Heartbeat (UTC)", "最近心跳（UTC）"),
+    ("newest_event_at", INSTANT, "Newest event.", "Newest event (UTC)", "最新事件（UTC）"),
+    ("heartbeat_age_seconds", SECONDS, "Seconds since the heartbeat.", "Age (s)", "心跳距今（秒）"),
+    ("lag_seconds", SECONDS, "Seconds since the newest event.", "Lag (s)", "滞后（秒）"),
+    ("skew_seconds", SECONDS, "How far its clock is ahead of ours.", "Skew (s)", "时钟偏差（秒）"),
+    ("missing_numbers", "bigint", "Numbers that its series lack.", "Numbers missing", "缺失编号"),
+    ("missing_days", "bigint", "Days of which files lack.", "Days missing", "缺失日数"),
+    (
+        "expected_events",
+        SECONDS,
+        "Events to expect since the newest one; none: not judged.",
+        "Expected",
+        "应有事件数",
+    ),
+    (
+        "silence_probability",
+        SECONDS,
+        "Chance that none is normal.",
+        "Chance of silence",
+        "静默概率",
+    ),
+)
 
 
 def datasets() -> list[Dataset]:
-    """The state of days, and the ledger: what came in, what balances, what was checked."""
+    """The state of days, the ledger (what came in, balances, was checked), and who delivers."""
+    return [*_ledger(), *_capture()]
+
+
+def _capture() -> list[Dataset]:
+    return [
+        _dataset(
+            "capture_status",
+            "One row per device: what delivers records, as it was last found.",
+            HEALTH,
+            (
+                ("devices", "count(*)", "Devices that are watched.", "Devices", "设备数"),
+                (
+                    "devices_in_trouble",
+                    "count(*) filter (where status = 'incident')",
+                    "Devices with something wrong.",
+                    "In trouble",
+                    "异常设备数",
+                ),
+                (
+                    "devices_unknown",
+                    "count(*) filter (where status = 'unknown')",
+                    "Devices of which something cannot be judged.",
+                    "Unknown",
+                    "状态未知设备数",
+                ),
+            ),
+        ),
+        _dataset(
+            "fct_capture_health",
+            "One row per device and check, kept when something changed and every 15 minutes.",
+            HEALTH,
+            (
+                ("capture_checks", "count(*)", "Checks that are kept.", "Checks", "检查次数"),
+                (
+                    "capture_checks_in_trouble",
+                    "count(*) filter (where status = 'incident')",
+                    "Checks that found something wrong.",
+                    "In trouble",
+                    "异常次数",
+                ),
+            ),
+        ),
+        _dataset(
+            "fct_incidents",
+            "One row per incident of capture: opened, acknowledged, resolved, back-filled.",
+            (
+                ("incident_id", "bigint", "Number of the incident.", "Incident", "事件"),
+                *DEVICE,
+                SOURCE,
+                (
+                    "kind",
+                    "text",
+                    "heartbeat, silence, late, empty, gap, clock or lag.",
+                    "What",
+                    "类型",
+                ),
+                (
+                    "status",
+                    "text",
+                    "open, acknowledged, recovering or resolved.",
+                    "Status",
+                    "状态",
+                ),
+                OWNER,
+                DETAIL,
+                ("opened_at", INSTANT, "When it opened.", "Opened (UTC)", "发生时间（UTC）"),
+                (
+                    "escalated_at",
+                    INSTANT,
+                    "When nobody had acknowledged it in time.",
+                    "Escalated (UTC)",
+                    "升级时间（UTC）",
+                ),
+                (
+                    "acknowledged_at",
+                    INSTANT,
+                    "When a person took it up.",
+                    "Acknowledged (UTC)",
+                    "确认时间（UTC）",
+                ),
+                ("acknowledged_by", "text", "Who.", "Acknowledged by", "确认人"),
+                (
+                    "resolved_at",
+                    INSTANT,
+                    "When its cause was gone, or a person closed it.",
+                    "Resolved (UTC)",
+                    "解决时间（UTC）",
+                ),
+                ("resolved_by", "text", "Who; none: by itself.", "Resolved by", "解决人"),
+                ("resolution", "text", "What ended it.", "Resolution", "处理结果"),
+                (
+                    "acknowledge_seconds",
+                    SECONDS,
+                    "From opening to acknowledgement.",
+                    "To acknowledge (s)",
+                    "确认用时（秒）",
+                ),
+                (
+                    "resolve_seconds",
+                    SECONDS,
+                    "From opening to resolution.",
+                    "To resolve (s)",
+                    "解决用时（秒）",
+                ),
+                ("affected_days", "integer", "Days that may lack rows.", "Days", "影响日数"),
+                ("first_affected_day", "date", "The first of them.", "First day", "首日"),
+                (
+                    "back_filled_rows",
+                    "bigint",
+                    "Rows that came late, of what had been missing.",
+                    "Came late",
+                    "补录行数",
+                ),
+                (
+                    "back_filled_days",
+                    "bigint",
+                    "Days of these rows.",
+                    "Days came late",
+                    "补录日数",
+                ),
+                (
+                    "rebuilt_days",
+                    "bigint",
+                    "Days whose published version has these rows.",
+                    "Days rebuilt",
+                    "已重建日数",
+                ),
+            ),
+            (
+                ("incidents", "count(*)", "Incidents.", "Incidents", "事件数"),
+                (
+                    "open_incidents",
+                    "count(*) filter (where resolved_at is null)",
+                    "Incidents that are not resolved.",
+                    "Open",
+                    "未解决事件数",
+                ),
+                (
+                    "unacknowledged_incidents",
+                    "count(*) filter (where resolved_at is null and acknowledged_at is null)",
+                    "Incidents that nobody has taken up.",
+                    "Not acknowledged",
+                    "未确认事件数",
+                ),
+                (
+                    "mtta_seconds",
+                    "avg(acknowledge_seconds)",
+                    "Mean time from opening to acknowledgement, of those acknowledged.",
+                    "MTTA",
+                    "平均确认用时",
+                    "seconds",
+                ),
+                (
+                    "mttr_seconds",
+                    "avg(resolve_seconds)",
+                    "Mean time from opening to resolution, of those resolved.",
+                    "MTTR",
+                    "平均解决用时",
+                    "seconds",
+                ),
+                (
+                    "rows_back_filled",
+                    "sum(back_filled_rows)",
+                    "Rows that came late, of what had been missing.",
+                    "Came late",
+                    "补录行数",
+                ),
+            ),
+        ),
+    ]
+
+
+def _ledger() -> list[Dataset]:
     return [
         _dataset(
             "data_status",

@@ -19,7 +19,7 @@ import polars as pl
 import psycopg
 from psycopg.types.json import Jsonb
 
-from callhouse import warehouse
+from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import heads, links, store
 from callhouse.landing.callers import Callers
@@ -277,6 +277,11 @@ class Unit:
         if row is None:
             return None
         unit_id, read, header_rows, name, first_day, last_day = row
+        if name != self.file.name:  # capture asks for the files of each day by their names
+            self.connection.execute(
+                "insert into ops.unit_names (unit_id, name) values (%s, %s) on conflict do nothing",
+                [unit_id, self.file.name],
+            )
         return UnitResult(
             self.feed.name,
             self.record.name,
@@ -473,7 +478,7 @@ def land_inbox(settings: Settings, feed: str, progress: Progress | None = None) 
     """Land what is complete in the drop folder; move files to the archive or to `refused/`.
 
     A kill between landing and moving is harmless: the file is found again, is already landed,
-    and is moved then.
+    and is moved then. That it has looked to the end is a heartbeat, also where nothing lay there.
     """
     results: list[UnitResult] = []
     for path in inbox(settings, feed):
@@ -481,7 +486,9 @@ def land_inbox(settings: Settings, feed: str, progress: Progress | None = None) 
         results.append(result)
         refused = settings.inbox / feed / REFUSED
         _move(path, refused if result.status == "refused" else settings.archive / feed)
-    return results + land_location(settings, feed, progress)
+    results += land_location(settings, feed, progress)
+    capture.looked(settings, registry.feed(settings, feed), f"{len(results)} files")
+    return results
 
 
 def land_location(

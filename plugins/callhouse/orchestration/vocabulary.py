@@ -17,6 +17,7 @@ class Tag(StrEnum):
 
     LANDING = "landing"
     TRANSFORM = "transform"
+    CAPTURE = "capture"
 
 
 # Rows were staged. Only a wake-up: the work itself is read from ops.dirty_marks.

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import psycopg
 
+from callhouse import capture
+from callhouse.errors import CallhouseError
 from callhouse.runner import health, lifecycle, postgres, processes, supervision
 from callhouse.settings import Settings
 
 FREE_BYTES = 5 * 2**30
 MEMORY_BYTES = 4 * 2**30
+# As long as the watch takes a break for one: then it begins anew and blames nobody.
+UNWATCHED_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ def doctor(settings: Settings) -> list[Finding]:
         *_ports(settings),
         _supervisor(settings),
         *_components(settings),
+        *_capture(settings),
     ]
 
 
@@ -117,3 +123,14 @@ def _components(settings: Settings) -> Iterator[Finding]:
         log = Path(settings.log_directory) / f"{component.name}.log"
         fix = "" if component.healthy else f"run `make up`; if it stays so, read {log}"
         yield Finding(component.name, component.healthy, component.detail, fix)
+
+
+def _capture(settings: Settings) -> Iterator[Finding]:
+    """Whether anybody watches who delivers. What is found there is no fault of the machine."""
+    try:
+        found = capture.summary(settings)
+    except (CallhouseError, psycopg.Error):
+        return  # no warehouse to ask, which the components tell
+    ok = found["unwatched_seconds"] < UNWATCHED_SECONDS
+    fix = "" if ok else "look at the DAG watch_capture, or run ./callhouse capture check"
+    yield Finding("capture", ok, capture.sentence(found).removeprefix("capture: "), fix)

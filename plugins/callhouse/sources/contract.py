@@ -245,6 +245,10 @@ class Feed(Protocol):
         """The YAML file."""
 
     @property
+    def kinds(self) -> tuple[Record, ...]:
+        """What its files may hold."""
+
+    @property
     def is_overridable(self) -> bool:
         """Whether a file of the same name in the feeds folder may take this one's place.
 

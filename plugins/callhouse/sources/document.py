@@ -9,6 +9,7 @@ import datetime
 import difflib
 import re
 import zoneinfo
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import yaml
 
 from callhouse.errors import CallhouseError
 
-# How files come is no vendor's business: the registry reads it, and every feed may say it.
-DELIVERY = ("location",)
+# How files come, and when, is no vendor's business: the registry reads it, every feed may say it.
+DELIVERY = ("location", "watch")
 
 
 class _Loader(yaml.BaseLoader):
@@ -131,10 +132,16 @@ def near(word: str, choices: Any) -> str:
     return f" (did you mean '{found[0]}'?)" if found else ""
 
 
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> object:
+    """A text is parsed once: mappings are looked at again and again, and nobody changes them."""
+    return yaml.load(text, _Loader)  # noqa: S506
+
+
 def read(file: Path) -> Node:
     """The document in `file`; CallhouseError where it is no YAML or no block."""
     try:
-        document = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506
+        document = _parsed(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise CallhouseError(f"{file.name} is no valid YAML: {problem}") from None

@@ -18,6 +18,7 @@ import psycopg
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 from callhouse.sources import document, storage
+from callhouse.sources import watch as watching
 from callhouse.sources.contract import Feed
 
 HERE = Path(__file__).parent
@@ -69,6 +70,17 @@ def location(item: Feed) -> str | None:
     if address and not (storage.ADDRESS.fullmatch(address) or storage.is_table(address)):
         raise node.error("location", f"'{address}' is no address: write s3://bucket/prefix")
     return address or None
+
+
+def watch(item: Feed) -> watching.Watch | None:
+    """How the feed's source delivers, where its YAML says so under `watch`."""
+    node = document.read(item.file)
+    return watching.read(node.block("watch")) if node.has("watch") else None
+
+
+def names(settings: Settings) -> set[str]:
+    """Every mapping's name, also of those that cannot be used."""
+    return set(_mappings(settings))
 
 
 def remote(settings: Settings, item: Feed, address: str) -> storage.Remote:
@@ -127,6 +139,7 @@ def _load(settings: Settings, file: Path) -> Feed:
     vendor = node.text("vendor", choices=tuple(vendors()))
     loaded = cast(Feed, _mapping(vendor).load(file, settings.time_zone))
     location(loaded)
+    watch(loaded)
     return loaded
 
 

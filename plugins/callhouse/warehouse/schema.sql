@@ -371,6 +371,7 @@ select
 from ops.dirty_marks as m
 where
     m.lane <> 'facts'
+    or m.reason not like '% schedules'  -- landed or replayed
     or m.business_day <= (
         select coalesce(max((now() at time zone s.time_zone)::date), current_date)
         from ops.sources as s

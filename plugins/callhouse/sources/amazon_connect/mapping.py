@@ -158,6 +158,11 @@ class Feed:
     file: Path
     is_overridable: bool = True
 
+    @property
+    def kinds(self) -> tuple[Record, ...]:
+        """The feed's one record."""
+        return (self.record,)
+
     def record_for(self, name: str) -> Record:
         """The feed's record, if the name is one of its files."""
         if any(fnmatch(name, pattern) for pattern in self.files):

@@ -68,6 +68,11 @@ class Feed:
     file: Path
     is_overridable: bool = True
 
+    @property
+    def kinds(self) -> tuple[Record, ...]:
+        """Events alone."""
+        return (EVENTS,)
+
     def record_for(self, name: str) -> Record:
         """Events, if the name is one of a queue log."""
         if any(fnmatch(name, pattern) for pattern in self.files):

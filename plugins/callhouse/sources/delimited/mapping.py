@@ -111,6 +111,11 @@ class Feed:
     file: Path
     is_overridable: bool = False
 
+    @property
+    def kinds(self) -> tuple[Record, ...]:
+        """What its files may hold, in the order of the mapping."""
+        return tuple(mapping.record for mapping in self.records)
+
     def mapping_for(self, name: str) -> RecordMapping:
         """The record whose file pattern takes `name`; RefusedError where none does."""
         for mapping in self.records:
