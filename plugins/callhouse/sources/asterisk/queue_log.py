@@ -239,9 +239,6 @@ def _faults(frame: pl.DataFrame, feed: Feed, *, cut_line: int | None) -> pl.Data
     """Lines that are no events: (line_number, code, reason)."""
     tomorrow = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
     first, last = feed.plausible_from, feed.plausible_to or tomorrow
-    needed = pl.col("layout").replace_strict(
-        {name: layout.fields for name, layout in LAYOUTS.items()}, default=0, return_dtype=pl.Int64
-    )
     day = pl.col("business_day")
     reasons = {
         "column_count": (
@@ -261,7 +258,7 @@ def _faults(frame: pl.DataFrame, feed: Feed, *, cut_line: int | None) -> pl.Data
             f"lies outside {first} to {last}: see 'plausible_days' in {feed.file.name}",
         ),
         "cut_off": (
-            (pl.col("line_number") == (cut_line or 0)) & (pl.col("fields") < needed + 4),
+            pl.col("line_number") == (cut_line or 0),
             "the file ends within this line: it lands with the complete file",
         ),
     }
