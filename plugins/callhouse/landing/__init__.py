@@ -113,7 +113,9 @@ def _land_objects(
                 path = stack.enter_context(storage.fetched(found))
             except CallhouseError as problem:
                 in_vain += 1
-                if in_vain == MOST_IN_VAIN:  # it is the storage, and not the object
+                # Or it is the storage, and not the object. A table is asked from the newest day
+                # on: what is passed over would never be asked for again.
+                if in_vain == MOST_IN_VAIN or object_storage.is_table(found.address):
                     raise
                 results.append(UnitResult(feed.name, "", found.name, REFUSED, reason=str(problem)))
                 continue
