@@ -29,7 +29,8 @@ test-truth: environments ## 50,000 calls of each vendor format against their tru
 
 # Other faults every time: the seed is in the first lines of what it prints.
 test-faults: environments ## The fault suite with 10 random runs, about an hour; SEED=n repeats one.
-	$(DEV)/python -m pytest tests/faults -s --fault-runs 10 --fault-seed $(or $(SEED),$$RANDOM) $(PYTEST)
+	$(DEV)/python -m pytest tests/faults -s --timeout 0 --fault-runs 10 \
+	    --fault-seed $(or $(SEED),$$RANDOM) $(PYTEST)
 
 lint: environments ## ruff, mypy, sqlfluff, yamllint, shellcheck.
 	$(DEV)/ruff check .

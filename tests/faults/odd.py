@@ -72,7 +72,7 @@ CHANGES: dict[str, Callable[[Row], Row]] = {
     "clocks_go_forward": dict,
 }
 # Days of Berlin with 25 and with 23 hours, told in its local time.
-BERLIN = {"clocks_go_back": (date(2026, 10, 25), 100), "clocks_go_forward": (date(2026, 3, 29), 92)}
+BERLIN = {"clocks_go_back": (date(2025, 10, 26), 100), "clocks_go_forward": (date(2025, 3, 30), 92)}
 
 
 def land(

@@ -37,7 +37,7 @@ COUNTED = {
     "contacts": "amazon_connect_contacts", "agent_events": "amazon_connect_agent_events",
 }  # fmt: skip
 # Days on which calendars and clocks are difficult: end of a month, leap day, end of a year.
-STARTS = (date(2026, 10, 31), date(2024, 2, 28), date(2025, 12, 31), date(2026, 5, 30))
+STARTS = (date(2025, 10, 31), date(2024, 2, 28), date(2025, 12, 31), date(2025, 5, 30))
 
 
 @dataclass(frozen=True)
