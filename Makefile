@@ -2,15 +2,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-truth lint format docs render bench lock secrets environments chromium \
-    mariadb
+.PHONY: help up down test test-truth test-faults lint format docs render bench lock secrets \
+    environments chromium mariadb
 
 DEV := .venv/dev/bin
 export PATH := $(CURDIR)/$(DEV):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 help: ## This list.
-	@awk -F':.*## ' '/^[a-z.-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z.-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## Install what is missing, start everything, load the sample, print addresses and logins.
 	@./callhouse up
@@ -31,6 +31,11 @@ test-truth: environments ## 50,000 calls of each vendor format against their tru
 	$(DEV)/python -m pytest tests/integration/test_asterisk_truth.py --calls-per-day 5600 $(PYTEST)
 	$(DEV)/python -m pytest tests/integration/test_asterisk_records.py -k published_marts \
 	    --calls-per-day 10200 $(PYTEST)
+
+# Other faults every time: the seed is in the first lines of what it prints.
+test-faults: environments ## The fault suite with 10 random runs, about an hour; SEED=n repeats one.
+	$(DEV)/python -m pytest tests/faults -s --timeout 0 --fault-runs 10 \
+	    --fault-seed $(or $(SEED),$$RANDOM) $(PYTEST)
 
 lint: environments ## ruff, mypy, sqlfluff, yamllint, shellcheck.
 	$(DEV)/ruff check .

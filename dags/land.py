@@ -15,6 +15,8 @@ land a file again after its mapping was mended, move it back from `refused/` int
 **Triage**
 - `report_refused` failed: its message names file, line and fix. Everything else has landed. The
   file is in `inbox/<feed>/refused/`; correct it or the mapping, and move it back.
+- A file stays in the folder: it is still being written, or cannot be read (then `report_refused`
+  says so); every look tries it again.
 - `land` failed: the warehouse or the disk. The files are still in the folder and nothing is half
   landed; the next run takes them.
 - Rows are missing: `./callhouse status` shows the quarantine, with the reason for each row.

@@ -20,7 +20,7 @@ intervals to fill). Always safe: a day is a pure function of staging. To build d
 - `build` failed: the message names the dbt test or model. The claimed days come back in halves
   until the one at fault is held alone.
 - `audit` failed: there is no verdict, so nothing was published; a suite or the warehouse needs
-  mending.
+  mending. If the server has crashed since the build, the days are built again by themselves.
 - `publish` failed: the candidates are not what was audited (the server was restarted). The days
   are built again by themselves.
 - `wake_again` skipped: nothing is left to do, or the build was interrupted and the clock tries it

@@ -40,6 +40,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--examples", type=int,
         help="examples of each property of landing and marts (else a few)",
     )  # fmt: skip
+    parser.addoption(
+        "--fault-runs", type=int, dest="fault_runs", default=0,
+        help="the long form of the fault suite, with as many random runs (else its short form)",
+    )  # fmt: skip
+    parser.addoption(
+        "--fault-seed", type=int, dest="fault_seed", default=1,
+        help="what the fault suite draws from: the same seed, the same faults",
+    )  # fmt: skip
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """The seed, so that what fails can be repeated."""
+    return f"faults: --fault-seed {config.getoption('fault_seed')}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -183,7 +183,7 @@ def land(
         for result in results:
             for note in (*result.notes, *((result.reason,) if result.reason else ())):
                 print(f"{result.name}: {note}")
-    if any(r.status == "refused" for r in results):
+    if any(r.status in ("refused", "unfinished") for r in results):
         raise typer.Exit(NEEDS_A_PERSON)
 
 

@@ -190,6 +190,24 @@ def test_duration_units(hotline: Callable[..., Any], option: str, text: str, val
     assert staged[0]["talk_seconds"] == value
 
 
+@pytest.mark.parametrize(
+    ("option", "text", "fix"), [("unit: s", "60000", "unit: ms"), ("unit: ms", "60", "unit: s")]
+)
+def test_a_file_in_another_unit_is_refused(
+    hotline: Callable[..., Any], option: str, text: str, fix: str
+) -> None:
+    """All talks a thousand times too long would be believed; a few are kept with an issue."""
+    odd = [row(number, talk=text) for number in range(19)]
+    staged, _, _ = hotline(HEAD + b"".join(odd), talk=option)
+    assert {r["data_issues"] for r in staged} == {"disagrees:talk_seconds"}
+    with pytest.raises(RefusedError, match=f"20 of 20 rows column 'talk'.*write '{fix}'"):
+        hotline(HEAD + b"".join([*odd, row(20, talk=text)]), talk=option)
+    right = b"".join(row(number, talk="60" if option == "unit: s" else "60000")
+                     for number in range(20, 23))  # fmt: skip
+    staged, _, _ = hotline(HEAD + b"".join(odd) + right, talk=option)
+    assert len(staged) == 22
+
+
 @pytest.mark.parametrize("text", ["soon", "nan", "inf", "1e999", "0x10"])
 def test_an_unreadable_number_is_quarantined(hotline: Callable[..., Any], text: str) -> None:
     staged, rejected, _ = hotline(HEAD + row(1) + row(2, talk=text) + row(3))

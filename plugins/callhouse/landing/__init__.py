@@ -9,7 +9,7 @@ import datetime
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ from callhouse.sources import registry
 from callhouse.sources import storage as object_storage
 from callhouse.sources.contract import (
     Batch,
+    ChangedError,
     Feed,
     Inspection,
     Reader,
@@ -40,6 +41,10 @@ from callhouse.sources.contract import (
 WRONG_MAPPING_ROWS = 20
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 STABLE_SECONDS = 2.0
+# No upload stalls for longer.
+GROWING_SECONDS = 86_400.0
+# Objects in a row that could not be read.
+MOST_IN_VAIN = 3
 # Rows that a table got later than this are fetched by `land` with its address.
 LOOK_BACK = datetime.timedelta(days=8)
 UNFINISHED = (".part", ".tmp", ".partial", ".crdownload")
@@ -56,7 +61,7 @@ class UnitResult:
     source: str
     record: str
     name: str
-    status: str  # landed | already_landed | refused
+    status: str  # landed | already_landed | unfinished (still being written) | refused
     read: int = 0
     staged: int = 0
     quarantined: int = 0
@@ -84,8 +89,7 @@ def land(
     for path in paths:
         if isinstance(path, str) and object_storage.is_address(path):
             storage = registry.remote(settings, feed, path)
-            for found in storage.files(path):
-                results.append(_land_object(settings, feed, storage, found, progress))
+            results += _land_objects(settings, feed, storage, storage.files(path), progress)
         else:
             whole = Path(path)
             folder = sorted(f for f in whole.iterdir() if f.is_file()) if whole.is_dir() else None
@@ -94,22 +98,40 @@ def land(
     return results
 
 
-def _land_object(
+def _land_objects(
     settings: Settings, feed: Feed, storage: object_storage.Remote,
-    found: object_storage.RemoteFile, progress: Progress | None,
-) -> UnitResult:  # fmt: skip
-    """Land a copy of an object. That it was looked at is remembered for `land_location`."""
-    with storage.fetched(found) as path:
-        result = _land_file(settings, feed, path, progress)
-    if result.unit_id is not None:  # else not even the refusal could be recorded
-        with warehouse.connect(settings) as connection:
-            connection.execute(
-                "insert into ops.landed_objects (source, address, version, unit_id) "
-                "values (%s, %s, %s, %s) on conflict (source, address) do update "
-                "set version = excluded.version, unit_id = excluded.unit_id",
-                [feed.name, found.address, found.version, result.unit_id],
-            )
-    return result
+    wanted: Iterable[object_storage.RemoteFile], progress: Progress | None,
+) -> list[UnitResult]:  # fmt: skip
+    """Land copies of objects. One that cannot be read keeps no other away; the next look tries it.
+
+    What was looked at is remembered for `land_location`.
+    """
+    results: list[UnitResult] = []
+    in_vain = 0
+    for found in wanted:
+        with ExitStack() as stack:
+            try:
+                path = stack.enter_context(storage.fetched(found))
+            except CallhouseError as problem:
+                in_vain += 1
+                # Or it is the storage, and not the object. A table is asked from the newest day
+                # on: what is passed over would never be asked for again.
+                if in_vain == MOST_IN_VAIN or object_storage.is_table(found.address):
+                    raise
+                results.append(UnitResult(feed.name, "", found.name, REFUSED, reason=str(problem)))
+                continue
+            in_vain = 0
+            result = _land_file(settings, feed, path, progress)
+        results.append(result)
+        if result.unit_id is not None:  # else not even the refusal could be recorded
+            with warehouse.connect(settings) as connection:
+                connection.execute(
+                    "insert into ops.landed_objects (source, address, version, unit_id) "
+                    "values (%s, %s, %s, %s) on conflict (source, address) do update "
+                    "set version = excluded.version, unit_id = excluded.unit_id",
+                    [feed.name, found.address, found.version, result.unit_id],
+                )
+    return results
 
 
 def _land_file(settings: Settings, feed: Feed, path: Path, progress: Progress | None) -> UnitResult:
@@ -125,9 +147,12 @@ def _land_file(settings: Settings, feed: Feed, path: Path, progress: Progress | 
             feed.name,
             record,
             path.name,
-            "refused",
+            REFUSED,
             reason=f"{path}: {error.strerror or error}: check the path and its permissions",
         )
+    except ChangedError as change:
+        # No entry: it comes again, by itself, once for each time that it has changed.
+        return UnitResult(feed.name, record, path.name, "unfinished", reason=str(change))
     except RefusedError as refusal:
         return _record_refusal(settings, feed, record, path, inspection, str(refusal))
 
@@ -202,7 +227,7 @@ class Unit:
                 f"{tally.first_rejected.reason}; correct {self.feed.file.name} or the export"
             )
         if not self.file.is_unchanged(inspection):
-            raise RefusedError(
+            raise ChangedError(
                 f"{self.file.name} changed while it was read: land it again when it is complete"
             )
         found = self.gather()
@@ -478,17 +503,39 @@ def land_inbox(settings: Settings, feed: str, progress: Progress | None = None) 
     """Land what is complete in the drop folder; move files to the archive or to `refused/`.
 
     A kill between landing and moving is harmless: the file is found again, is already landed,
-    and is moved then. That it has looked to the end is a heartbeat, also where nothing lay there.
+    and is moved then. What turns out to be still written stays until it is complete. That it has
+    looked to the end is a heartbeat, also where nothing lay there.
     """
+    _take_back_grown(settings, feed)
     results: list[UnitResult] = []
     for path in inbox(settings, feed):
         result = land(settings, feed, [path], progress)[0]
         results.append(result)
-        refused = settings.inbox / feed / REFUSED
-        _move(path, refused if result.status == "refused" else settings.archive / feed)
+        # What could not even be read (a share that is away) has no entry, and stays as well.
+        if result.unit_id is not None:
+            refused = settings.inbox / feed / REFUSED
+            _move(path, refused if result.status == REFUSED else settings.archive / feed)
     results += land_location(settings, feed, progress)
     capture.looked(settings, registry.feed(settings, feed), f"{len(results)} files")
     return results
+
+
+def _take_back_grown(settings: Settings, feed: str) -> None:
+    """Back into the drop folder with archived files that were written to since.
+
+    An upload that stalls looks complete. When it goes on, it writes into the archive: that sets
+    both of the file's times, while moving it has set only the time of its change.
+    """
+    folder = settings.archive / feed
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        status = entry.stat()
+        home = settings.inbox / feed / entry.name
+        is_grown = status.st_ctime - status.st_mtime < STABLE_SECONDS / 2
+        if is_grown and time.time() - status.st_mtime < GROWING_SECONDS and not home.exists():
+            home.parent.mkdir(parents=True, exist_ok=True)
+            entry.rename(home)
 
 
 def land_location(
@@ -520,11 +567,12 @@ def land_location(
             "where o.source = %s and starts_with(o.address, %s) and u.record <> 'schedules'",
             [feed, address.rstrip("/") + "/"],
         )
-    return [
-        _land_object(settings, found, storage, item, progress)
+    new = (
+        item
         for item in storage.files(address, newest and newest - LOOK_BACK)
         if (item.address, item.version) not in known
-    ]
+    )
+    return _land_objects(settings, found, storage, new, progress)
 
 
 def _move(path: Path, folder: Path) -> None:

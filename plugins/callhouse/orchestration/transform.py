@@ -28,13 +28,19 @@ def _status(settings: Settings, build_id: int) -> str | None:
 
 @contextmanager
 def _step(build_id: int) -> Iterator[Settings]:
-    """Skips where `./callhouse transform` has taken the days over meanwhile."""
+    """Skips where `./callhouse transform` has taken the days over meanwhile.
+
+    A build that has failed is not tried again: its days are claimed anew.
+    """
     settings = settings_module.load()
     try:
         yield settings
-    except CallhouseError:
-        if _status(settings, build_id) == "abandoned":
+    except CallhouseError as problem:
+        status = _status(settings, build_id)
+        if status == "abandoned":
             raise AirflowSkipException("another transform has taken the days over") from None
+        if status == "failed":
+            raise AirflowFailException(str(problem)) from None
         raise
 
 

@@ -121,6 +121,10 @@ class RefusedError(CallhouseError):
     """The file as a whole cannot be landed; the message names file, line and fix."""
 
 
+class ChangedError(RefusedError):
+    """The file was still being written: it can be landed when it is complete."""
+
+
 @dataclass(frozen=True)
 class Rejected:
     """A row that cannot be read: it goes to quarantine with its bytes."""

@@ -24,10 +24,15 @@ from callhouse.transform.dbt import BuildError, Report
 
 # Two months in one go; a build that fails is halved, so more would only cost more tries.
 MAX_DAYS = 62
+MAX_ROWS = 2_000_000
 # What is dirty, built and published by itself (see ops.builds) → the dbt selector that builds it.
 SELECTORS = {"facts": "production", "followups": "followups"}
 # Follow-ups read what is published, so facts go first; but they do not wait for ever.
 FOLLOWUPS_WAIT = "1 hour"
+# A step holds the one, so that the candidate schema has one writer. Who goes from step to step
+# holds the other as well: who claims between two steps takes the days over, and builds would chase
+# each other without an end.
+CANDIDATES, TURN = "callhouse.transform", "callhouse.drain"
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,12 @@ class DrainReport:
 
 
 @contextmanager
-def _only_one(settings: Settings) -> Iterator[psycopg.Connection]:
-    """A session that holds the lock of the candidate schema; waits up to ten minutes for it."""
+def _only_one(settings: Settings, lock: str = CANDIDATES) -> Iterator[psycopg.Connection]:
+    """A session that holds a lock; waits up to ten minutes for it."""
     with warehouse.connect(settings, autocommit=True) as connection:
         connection.execute("set lock_timeout = '10min'")
         try:
-            connection.execute("select pg_advisory_lock(hashtext('callhouse.transform'))")
+            connection.execute("select pg_advisory_lock(hashtext(%s))", [lock])
         except psycopg.errors.LockNotAvailable:
             raise CallhouseError(
                 "another transform has been running for ten minutes: see `./callhouse status`"
@@ -153,14 +158,20 @@ def mark_known(settings: Settings, day: date, reason: str) -> bool:
     return True
 
 
-def claim(settings: Settings, *, max_rows: int = 2_000_000) -> int | None:
+def claim(settings: Settings, *, max_rows: int = MAX_ROWS) -> int | None:
     """Claim the oldest dirty days of one lane for a new build; None when nothing is dirty.
 
     Days to come, of which there are plans, wait until they have begun.
 
     At most `max_rows` staged rows and MAX_DAYS days, at least one day. A build that was left
-    unfinished (killed process) is abandoned and its days are claimed anew.
+    unfinished (killed process) is abandoned and its days are claimed anew; a `drain` that is
+    running comes to its end first.
     """
+    with _only_one(settings, TURN):
+        return _claim(settings, max_rows)
+
+
+def _claim(settings: Settings, max_rows: int = MAX_ROWS) -> int | None:
     with _only_one(settings) as connection, connection.transaction():
         connection.execute(
             "update ops.builds set status = 'abandoned' "
@@ -233,10 +244,13 @@ def build(settings: Settings, build_id: int, report: Report = print) -> None:
             _split(connection, build_id, str(failure))
             raise
         _record(connection, build_id, results)
-        connection.execute(
-            "update ops.builds set status = 'built', built_at = now() where build_id = %s",
-            [build_id],
-        )
+        with connection.transaction():
+            connection.execute("delete from ops.built_candidates")
+            connection.execute("insert into ops.built_candidates values (%s)", [build_id])
+            connection.execute(
+                "update ops.builds set status = 'built', built_at = now() where build_id = %s",
+                [build_id],
+            )
 
 
 def _results_file(settings: Settings) -> Path:
@@ -274,6 +288,20 @@ def _record(connection: psycopg.Connection, build_id: int, results: list[dbt.Nod
         )
 
 
+def _check_candidates(connection: psycopg.Connection, build_id: int) -> None:
+    """Nothing is there to audit after a crash: empty candidates would hold their days."""
+    if connection.execute(
+        "select 1 from ops.built_candidates where build_id = %s", [build_id]
+    ).fetchone():
+        return
+    problem = f"the server has crashed since build {build_id} was built: its days are built again"
+    connection.execute(
+        "update ops.builds set status = 'failed', problem = %s where build_id = %s",
+        [problem, build_id],
+    )
+    raise CallhouseError(problem)
+
+
 def _split(connection: psycopg.Connection, build_id: int, problem: str) -> None:
     with connection.transaction():
         connection.execute(
@@ -308,6 +336,7 @@ def audit(settings: Settings, build_id: int, report: Report = print) -> dict[dat
 
     with _only_one(settings) as connection:
         _check_status(connection, build_id, "built", "audited")
+        _check_candidates(connection, build_id)
         with connection.transaction():
             connection.execute("select ops.seal(%s)", [build_id])
         outcome = quality.audit(settings, build_id, report)
@@ -389,14 +418,15 @@ def drain(settings: Settings, report: Report = print) -> DrainReport:
     """Build and publish until nothing is dirty. Days that fail are held, the others go on."""
     reports: list[PublishReport] = []
     problems: list[str] = []
-    while (build_id := claim(settings)) is not None:
-        try:
-            build(settings, build_id, report)
-        except BuildError as failure:
-            problems.append(str(failure))
-            continue
-        audit(settings, build_id, report)
-        reports.append(publish(settings, build_id))
+    with _only_one(settings, TURN):
+        while (build_id := _claim(settings)) is not None:
+            try:
+                build(settings, build_id, report)
+            except BuildError as failure:
+                problems.append(str(failure))
+                continue
+            audit(settings, build_id, report)
+            reports.append(publish(settings, build_id))
     return DrainReport(
         builds=tuple(r for r in reports if r.lane == "facts"),
         followups=tuple(r for r in reports if r.lane == "followups"),

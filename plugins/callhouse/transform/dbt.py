@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,14 @@ from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 
 Report = Callable[[str], None]
+
+# dbt ends with the process that waits for it (Linux: PR_SET_PDEATHSIG, SIGKILL). The dbt of a
+# killed transform would go on writing candidates while the next one builds, audits and seals its
+# own.
+TETHER = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); "
+    "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"
+)
 
 
 def quiet(_line: str) -> None:
@@ -81,6 +90,8 @@ def run(
     results_file = target(settings) / "run_results.json"
     results_file.unlink(missing_ok=True)
     command = [str(settings.pipeline_bin / "dbt"), "--no-use-colors", *arguments]
+    if sys.platform == "linux":
+        command = [sys.executable, "-IS", "-c", TETHER, str(os.getpid()), *command]
     process = subprocess.Popen(
         command,
         env=environment(settings),

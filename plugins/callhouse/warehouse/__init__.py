@@ -25,7 +25,10 @@ DATABASES = {"callhouse": "callhouse_owner", "airflow": "airflow", "superset": "
 def connect(
     settings: Settings, user: str = "callhouse_pipeline", *, autocommit: bool = False
 ) -> Iterator[psycopg.Connection]:
-    """A connection to the warehouse as a service login; commits when the block ends well."""
+    """A connection to the warehouse as a service login; commits when the block ends well.
+
+    A server that goes away, or whose disk is full, within the block is told in one sentence.
+    """
     try:
         connection = psycopg.connect(settings.dsn(user), autocommit=autocommit, connect_timeout=10)
     except psycopg.OperationalError as error:
@@ -33,8 +36,15 @@ def connect(
             f"no warehouse at {settings.database_host}:{settings.postgres_port} "
             f"({str(error).strip().splitlines()[-1]}): run `make up`, or `./callhouse doctor`"
         ) from None
-    with connection:
-        yield connection
+    try:
+        with connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        raise CallhouseError(
+            f"the warehouse at {settings.database_host}:{settings.postgres_port} failed meanwhile "
+            f"({' '.join(str(error).split())[:200]}): what was not complete is undone, so repeat "
+            "the command; `./callhouse doctor` says whether the server is back"
+        ) from error
 
 
 def one(

@@ -182,6 +182,9 @@ create table if not exists ops.builds (
     problem text
 );
 
+-- Whose candidates the candidate schema holds. Unlogged as they are: a crash empties all of them.
+create unlogged table if not exists ops.built_candidates (build_id bigint primary key);
+
 create table if not exists ops.build_days (
     build_id bigint not null references ops.builds,
     business_day date not null,

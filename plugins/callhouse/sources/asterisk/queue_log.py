@@ -120,10 +120,17 @@ class QueueLog(LineFile):
         every line has to be whole.
         """
         lines = [(row.line_number, row.content) for row in kept]
-        return self._convert(lines, set(dict(lines)) if layout is None else set(), 1.0)
+        return self._convert(lines, set(), 1.0, short_is_cut=layout is None)
 
-    def _convert(self, lines: list[tuple[int, bytes]], cut: set[int], position: float) -> Batch:
-        """A batch of numbered lines, of which those of `cut` may not be whole."""
+    def _convert(
+        self,
+        lines: list[tuple[int, bytes]],
+        cut: set[int],
+        position: float,
+        *,
+        short_is_cut: bool = False,
+    ) -> Batch:
+        """A batch of numbered lines; those of `cut` are not whole, nor then are short ones."""
         kept: list[tuple[int, bytes]] = []
         rejected: list[Rejected] = []
         blank = 0
@@ -138,7 +145,7 @@ class QueueLog(LineFile):
             else:
                 kept.append((number, stripped))
         frame = _typed(kept, self.feed.time_zone)
-        bad = _faults(frame, self.feed, cut)
+        bad = _faults(frame, self.feed, cut, short_is_cut=short_is_cut)
         contents = dict(kept) if bad.height else {}
         for number, code, reason in bad.iter_rows():
             rejected.append(self._rejected(number, code, reason, contents[number]))
@@ -249,7 +256,7 @@ def _masked(name: str) -> pl.Expr:
     return pl.col(name).str.replace_all(LONG_NUMBER.pattern, "#######")
 
 
-def _faults(frame: pl.DataFrame, feed: Feed, cut: set[int]) -> pl.DataFrame:
+def _faults(frame: pl.DataFrame, feed: Feed, cut: set[int], *, short_is_cut: bool) -> pl.DataFrame:
     """Lines that are no events: (line_number, code, reason)."""
     tomorrow = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
     first, last = feed.plausible_from, feed.plausible_to or tomorrow
@@ -261,7 +268,7 @@ def _faults(frame: pl.DataFrame, feed: Feed, cut: set[int]) -> pl.DataFrame:
         # First: a line that is cut off must not be read alone once something else is mended.
         CUT_OFF: (
             pl.col("line_number").is_in(pl.Series(list(cut), dtype=pl.Int64))
-            & (pl.col("fields") < needed + 4),
+            | (pl.lit(short_is_cut) & (pl.col("fields") < needed + 4)),
             "the file ends within this line: it lands with the complete file",
         ),
         "column_count": (

@@ -21,6 +21,8 @@ from callhouse.sources.delimited.mapping import Clock, Column, Condition, Feed, 
 from callhouse.sources.delimited.reader import DelimitedFile, RawRows
 
 TOLERANCE_SECONDS = 2  # METRICS.md, ruling 1
+# From so many rows on, nearly all of which say so, a duration's unit is another one.
+FEWEST_TOLD, MOSTLY = 20, 0.9
 DAY = 86_400 * zones.MICRO
 # A value in a reason may be a caller's number that slipped into another column.
 LONG_NUMBER = re.compile(r"\d{7,}")
@@ -96,7 +98,7 @@ def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) ->
     times = _to_utc(work, mapping, feed.time_zone)
     _check_fields(work, mapping)
     if mapping.record.partitioned:
-        _durations(work, mapping, times)
+        _durations(work, mapping, times, file_name)
     _refine(work, mapping)
     if mapping.record is records.LEGS:
         _service_only_when_answered(work)
@@ -374,9 +376,10 @@ def _check_days(work: _Work, mapping: RecordMapping, name: str) -> None:
 
 
 # ------------------------------------------------------------------------------ durations
-def _durations(work: _Work, mapping: RecordMapping, times: list[str]) -> None:
+def _durations(work: _Work, mapping: RecordMapping, times: list[str], file_name: str) -> None:
     """Reported durations against the row times that bound them (METRICS.md, ruling 1)."""
     fields = [item.name for item in mapping.record.fields if item.kind == "seconds"]
+    reported = {column.field.name: column for column in mapping.columns}
     missing = [pl.lit(None, pl.Float64).alias(n) for n in fields if n not in work.frame.columns]
     work.frame = work.frame.with_columns(missing)
     held = pl.col("hold_seconds").fill_null(0) if "hold_seconds" in fields else pl.lit(0)
@@ -390,6 +393,8 @@ def _durations(work: _Work, mapping: RecordMapping, times: list[str]) -> None:
         start, end = (pl.col(bound) for bound in bounds)
         whole = (end - start) / zones.MICRO
         own = whole - held if name == "talk_seconds" else whole
+        if name in reported:
+            _refuse_other_unit(work, reported[name], own, file_name)
         work.issue(value < 0, f"negative:{name}")
         work.issue((value >= 0) & ((own - value).abs() > TOLERANCE_SECONDS), f"disagrees:{name}")
         work.issue(value.is_null() & (own < 0), f"order:{bounds[1]}")
@@ -401,6 +406,25 @@ def _durations(work: _Work, mapping: RecordMapping, times: list[str]) -> None:
             pl.coalesce(start, end - length).alias(bounds[0]),
             pl.coalesce(end, start + length).alias(bounds[1]),
         )
+
+
+def _refuse_other_unit(work: _Work, column: Column, own: pl.Expr, file_name: str) -> None:
+    """Refuse a file whose durations are of another unit than the mapping says.
+
+    Single odd rows keep what was reported, with an issue. All of them a thousand times too long
+    would be what people are judged by.
+    """
+    value = pl.col(column.field.name)
+    is_told = (value > 0) & (own >= 1)
+    for factor, unit, words in ((1000, "ms", "1000 times"), (0.001, "s", "a thousandth of")):
+        is_odd = is_told & (value / own / factor).is_between(0.5, 2.0)
+        told, odd = work.frame.select(is_told.sum().alias("told"), is_odd.sum().alias("odd")).row(0)
+        if told >= FEWEST_TOLD and odd >= MOSTLY * told:
+            raise contract.RefusedError(
+                f"{file_name}: in {odd} of {told} rows column '{column.columns[0]}' is about "
+                f"{words} what the row's own times say: write 'unit: {unit}' in the mapping, or "
+                "correct the export"
+            )
 
 
 def _service_only_when_answered(work: _Work) -> None:
