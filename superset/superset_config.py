@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 from celery.schedules import crontab
 
 from callhouse import settings as _callhouse_settings
+from callhouse.bi import audit_pages as _audit_pages
 from callhouse.bi import superset_access as _access
 from callhouse.bi import theme as _theme
 from callhouse.bi import words as _words
@@ -159,7 +160,14 @@ LANGUAGES = {
     "zh": {"flag": "cn", "name": "中文"},
 }
 BABEL_DEFAULT_LOCALE = _settings.language
-FLASK_APP_MUTATOR = _words.mend
+
+
+def FLASK_APP_MUTATOR(app: Any) -> None:  # noqa: N802  # Superset's name
+    """What is added to Superset: mended words, and the pages of audits."""
+    _words.mend(app)
+    _audit_pages.serve(app, _settings)
+
+
 APP_NAME = "Callhouse"
 APP_ICON = _theme.LOGO
 THEME_DEFAULT = _theme.DEFAULT

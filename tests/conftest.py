@@ -55,6 +55,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"faults: --fault-seed {config.getoption('fault_seed')}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A module stays in one process, with its server; all of e2e share one running product."""
     for item in items:

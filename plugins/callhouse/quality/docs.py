@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,14 @@ from callhouse.settings import Settings
 # Audits whose pages are kept. Older results stay in ops.expectation_results.
 KEPT_AUDITS = 20
 SITE = "audits"
+# What a page would fetch from elsewhere when it is opened.
+OUTSIDE = re.compile(
+    r"<script[^>]*\ssrc=[\"']https?://[^>]*>\s*</script>"
+    r"|<link[^>]*\shref=[\"']https?://[^>]*>"
+    r"|<img[^>]*\ssrc=[\"']https?://[^>]*>",
+    re.DOTALL,
+)
+STYLE = Path(__file__).with_name("pages.css")
 
 
 def context(settings: Settings) -> Any:
@@ -88,7 +97,18 @@ def build(settings: Settings, data_context: Any, name: str, runs: list[SuiteRun]
     _forget_old(settings)
     with gx.quiet():
         data_context.build_data_docs(site_names=[SITE], resource_identifiers=keys)
+    for page in settings.data_docs.rglob("*.html"):
+        _keep_local(page)
     return settings.data_docs / "index.html"
+
+
+def _keep_local(page: Path) -> None:
+    """Nothing of a page comes from the network, nor tells anybody there that it was opened."""
+    text = page.read_text(encoding="utf-8")
+    if OUTSIDE.search(text):
+        style = f"<style>{STYLE.read_text(encoding='utf-8')}</style></head>"
+        text = OUTSIDE.sub("", text).replace("</head>", style, 1)
+        page.write_text(text, encoding="utf-8")
 
 
 def _forget_old(settings: Settings) -> None:
