@@ -23,7 +23,7 @@ WORKERS ?= 2
 
 test: environments chromium mariadb ## All tests but the benchmarks.
 	$(DEV)/python -m pytest tests --ignore=tests/bench \
-	    --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST)
+	    --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 # Each line simulates a centre, clean and dirty, and compares what is published with its truth.
 test-truth: environments ## 50,000 calls of each vendor format against their truth: about half an hour.

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from callhouse import settings as settings_module
 from callhouse import warehouse
@@ -55,13 +57,17 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"faults: --fault-seed {config.getoption('fault_seed')}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class ByServer(LoadScopeScheduling):  # type: ignore[misc]  # has no types
     """A module stays in one process, with its server; all of e2e share one running product."""
-    for item in items:
-        folder = item.path.parent.name
-        group = folder if folder == "e2e" else f"{folder}/{item.path.stem}"
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", maxsplit=1)[0]
+        return "e2e" if "e2e" in Path(file).parts else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServer:
+    """Which tests go to which process."""
+    return ByServer(config, log)
 
 
 def free_port_base() -> int:
