@@ -225,6 +225,12 @@ DAMAGE = [
         id="daily aggregate of a queue",
     ),
     pytest.param(
+        "update candidate.agg_wait_histogram_daily set calls_answered = calls_answered - 1 "
+        "where business_day = '2026-03-02' and queue_id = 'queue_1'",
+        "marts_queues.wait_histogram_equals_facts",
+        id="wait histogram lost an answer",
+    ),
+    pytest.param(
         "update candidate.agg_agent_daily set talk_seconds = talk_seconds + 1 "
         "where business_day = '2026-03-02' and agent_id = 'agent_1'",
         "marts_agents.agent_aggregate_equals_facts",

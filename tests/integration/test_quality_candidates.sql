@@ -2,7 +2,8 @@
 -- models: those have their own tests. Here both sides of each comparison have to agree.
 drop table if exists
 candidate.fct_calls, candidate.fct_queue_visits, candidate.fct_agent_connections,
-candidate.agg_calls_daily, candidate.agg_queue_15min, candidate.agg_agent_daily,
+candidate.agg_calls_daily, candidate.agg_queue_15min, candidate.agg_wait_histogram_daily,
+candidate.agg_agent_daily,
 candidate.fct_agent_states, candidate.agg_agent_15min, candidate.fct_agent_offers,
 candidate.fct_ivr_steps, candidate.fct_call_events, candidate.fct_survey_responses,
 candidate.fct_channel_requests, candidate.fct_agent_schedules,
@@ -242,6 +243,18 @@ select
     sum(calls_abandoned),
     sum(answered_within_target)
 from candidate.fct_queue_visits
+group by business_day, source, queue_id;
+
+create unlogged table candidate.agg_wait_histogram_daily as
+select
+    business_day,
+    source,
+    queue_id,
+    sum(queue_visits) as queue_visits,
+    sum(calls_answered) as calls_answered,
+    sum(calls_abandoned) as calls_abandoned
+from candidate.fct_queue_visits
+where wait_seconds is not null
 group by business_day, source, queue_id;
 
 create unlogged table candidate.agg_queue_15min as
