@@ -52,3 +52,23 @@ def test_who_sees_all_calls_sees_the_ledger(
         totals = [rows[0] for results in seen.tiles.values() for rows in results if len(rows) == 1]
         shown = {name: value for row in totals for name, value in row.items() if value}
         assert shown.keys() <= {"data_as_of"}
+
+
+def test_pages_of_audits_are_for_who_sees_all_calls(
+    product: Settings, visit: Visitor, artefacts: Path
+) -> None:
+    with visit("director") as seen:
+        answer = seen.page.goto(f"{seen.base}/audits/")
+        assert answer is not None
+        assert answer.status == 200
+        seen.page.click("text=marts_queues")
+        assert "abandon rate is plausible" in seen.page.inner_text("body")
+        seen.screenshot(artefacts / "audit_page_director.png")
+        assert (seen.problems, seen.outside) == ([], [])
+    with visit("manager_gd") as seen:
+        assert seen.page.request.get(f"{seen.base}/audits/").status == 403
+        seen.page.context.clear_cookies()
+        stranger = seen.page.request.get(f"{seen.base}/audits/", max_redirects=0)
+        assert stranger.status == 302
+        outside = seen.page.request.get(f"{seen.base}/audits/../secrets/", max_redirects=0)
+        assert outside.status in (302, 404)

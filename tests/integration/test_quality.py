@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -134,6 +135,14 @@ def test_data_docs_name_the_failure(settings: Settings, build_id: int) -> None:
     pages = list((settings.data_docs / "validations" / "marts_queues").rglob("*.html"))
     assert any("ring_seconds" in page.read_text(encoding="utf-8") for page in pages)
     assert any(f"build-{build_id:08}" in str(page) for page in pages)
+    index = report.data_docs.read_text(encoding="utf-8")
+    assert f"build-{build_id:08}/" in index
+    assert "some do not" in index
+    # Who opens a page tells nobody: nothing of it is fetched from the network.
+    for page in settings.data_docs.rglob("*.html"):
+        assert not re.search(
+            r"(src|href)=[\"']https?://[^\"']*\.(css|js|png|svg)", page.read_text("utf-8")
+        )
 
 
 # Damage, and the expectation that must see it on 2026-03-02 and on no other day.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,34 @@ def build(settings: Settings, data_context: Any, name: str, runs: list[SuiteRun]
         data_context.build_data_docs(site_names=[SITE], resource_identifiers=keys)
     for page in settings.data_docs.rglob("*.html"):
         _keep_local(page)
-    return settings.data_docs / "index.html"
+    return _write_index(settings)
+
+
+def _write_index(settings: Settings) -> Path:
+    """The list of pages, the newest audit first: the library's own is drawn by scripts."""
+    rows = []
+    results = results_directory(settings)
+    for result in results.rglob("*.json"):
+        suite, name, _, _ = place = result.relative_to(results).with_suffix(".html").parts
+        content = json.loads(result.read_text(encoding="utf-8"))
+        rows.append((name, suite, bool(content["success"]), "/".join(("validations", *place))))
+    rows.sort(key=lambda row: row[1])
+    rows.sort(key=lambda row: row[0], reverse=True)
+    lines = "".join(
+        f"<tr><td>{escape(name)}</td><td><a href='{escape(link)}'>{escape(suite)}</a></td>"
+        f"<td class='{'text-success' if good else 'text-danger'}'>"
+        f"{'all hold' if good else 'some do not'}</td></tr>"
+        for name, suite, good, link in rows
+    )
+    index = settings.data_docs / "index.html"
+    index.write_text(
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Audits</title>"
+        f"<style>{STYLE.read_text(encoding='utf-8')}</style></head><body><div class='container'>"
+        "<h1>Audits</h1><table><tr><th>Audit</th><th>Suite</th><th>Expectations</th></tr>"
+        f"{lines}</table></div></body></html>",
+        encoding="utf-8",
+    )
+    return index
 
 
 def _keep_local(page: Path) -> None:
