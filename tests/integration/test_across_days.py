@@ -248,6 +248,10 @@ def test_no_follow_up_waits(published: psycopg.Connection, settings: Settings) -
     assert statuses == [("complete", len(DAYS))]
     lines = state.sentences(state.data_state(settings))
     assert f"follow-ups: {len(DAYS)} complete, 0 provisional, 0 held" in lines
+    assert any(
+        line.startswith("days: ") and line.endswith(", 0 provisional, 0 held") for line in lines
+    )
+    assert all("as_of" not in line for line in lines)
 
 
 def test_anonymous_contacts_are_left_out_and_counted(

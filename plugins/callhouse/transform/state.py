@@ -55,7 +55,7 @@ def sentences(data: dict[str, Any]) -> list[str]:
     now = data["data_status"]
     as_of = now["as_of"].isoformat(timespec="seconds") if now["as_of"] else "nothing yet"
     later = data["followup_status"]
-    lines = [f"data as of: {as_of}", f"days: {_counts(now)}", f"follow-ups: {_counts(later)}"]
+    lines = [f"data as of: {as_of}", _counts("days", now), _counts("follow-ups", later)]
     lines += [f"held {day}: {reason}" for day, reason in now["held_days"].items()]
     lines += [f"held follow-ups {day}: {reason}" for day, reason in later["held_days"].items()]
     lines += [
@@ -69,5 +69,6 @@ def sentences(data: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _counts(lane: dict[str, Any]) -> str:
-    return ", ".join(f"{count} {status}" for status, count in lane.items() if status != "held_days")
+def _counts(what: str, lane: dict[str, Any]) -> str:
+    statuses = [status for status in STATUSES["facts"] if status in lane]
+    return f"{what}: " + ", ".join(f"{lane[status]} {status}" for status in statuses)
