@@ -472,21 +472,154 @@ def bench(context: typer.Context) -> None:
 
 
 @access.command("list")
-def access_list(as_json: AsJson = False) -> None:
-    """Everyone and what they may see today."""
+def access_list(
+    history: Annotated[bool, typer.Option("--history", help="Also what has ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Everyone and what they may see now."""
     from callhouse import warehouse
 
     with warehouse.connect(_settings()) as connection:
         rows = connection.execute(
-            "select p.person, p.label, e.scope_type, e.scope_id, e.mask_level, e.granted_by,"
-            " e.reason from sec.people as p left join sec.entitlement as e"
-            " on p.person = e.person and e.valid @> current_date order by 1, 3, 4"
+            "select p.person, p.label, p.level, array_to_string(p.rights, ' '), e.scope_type,"
+            " e.scope_id, e.mask_level, lower(e.valid), upper(e.valid), e.granted_by, e.reason,"
+            " e.revoked_by, e.revoke_reason, p.closed_at"
+            " from sec.people as p left join sec.entitlement as e"
+            " on p.person = e.person and (%s or e.valid @> statement_timestamp())"
+            " where %s or p.closed_at is null order by 1, 5, 6, 8",
+            [history, history],
         ).fetchall()
-    columns = ("person", "label", "scope_type", "scope_id", "mask_level", "granted_by", "reason")
+    columns = (
+        "person", "label", "level", "rights", "scope_type", "scope_id", "mask_level", "valid_from",
+        "valid_to", "granted_by", "reason", "revoked_by", "revoke_reason", "closed_at",
+    )  # fmt: skip
     if as_json:
         _print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    else:
+    elif history:
         _print_table(columns, rows)
+    else:
+        shown = [i for i, name in enumerate(columns) if not name.startswith(("revoke", "closed"))]
+        _print_table([columns[i] for i in shown], [[row[i] for i in shown] for row in rows])
+
+
+@access.command("grant")
+def access_grant(
+    person: Annotated[str, typer.Argument(help="Name of the login: a-z, 0-9 and _.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the grant.")],
+    scopes: Annotated[
+        list[str] | None,
+        typer.Argument(help="all, or region=ID, team=ID, queue=ID, agent=ID.", metavar="[SCOPE]…"),
+    ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option(
+            "--level",
+            help="agent, lead, manager, executive, analyst, engineer or auditor; new: manager.",
+        ),
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Name for people.")] = None,
+    right: Annotated[
+        list[str] | None, typer.Option("--right", help="export, edit or admin; again for more.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", help="Day on which the scopes end.")
+    ] = None,
+) -> None:
+    """Let a person see more; makes the logins of someone new."""
+    from callhouse import bi, security
+    from callhouse.security import people
+
+    settings = _settings()
+    with people.server(settings) as connection:
+        try:
+            known = people.find(connection, security.check_person(person))
+        except CallhouseError:
+            known = people.Person(security.check_person(person), person, ())
+        ends = until.astimezone() if until else None
+        granted = dataclasses.replace(
+            known,
+            label=label or known.label,
+            level=level or known.level,
+            rights=tuple(right) if right else known.rights,
+            scopes=tuple(people.parse_scope(scope) for scope in scopes or ()),
+            until=ends,
+        )
+        people.ensure(settings, connection, granted, by=_account(), reason=reason)
+        now = people.find(connection, person)
+    print(f"{person} ({now.level}) sees " + (_scopes(now.scopes) or "no call"))
+    print(bi.synchronise_people(settings))
+    print(f"superset: {person} / {security.web_password(settings, person)}")
+
+
+@access.command("revoke")
+def access_revoke(
+    person: Annotated[str, typer.Argument(help="Someone of `access list`.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the grant.")],
+    scopes: Annotated[
+        list[str] | None, typer.Argument(help="As granted; none: all of them.", metavar="[SCOPE]…")
+    ] = None,
+    close: Annotated[
+        bool, typer.Option("--close", help="The person left: end the logins too.")
+    ] = False,
+) -> None:
+    """Take scopes away, at once; open sessions end."""
+    from callhouse import bi
+    from callhouse.security import people
+
+    settings = _settings()
+    wanted = [people.parse_scope(scope) for scope in scopes] if scopes else None
+    with people.server(settings) as connection:
+        if close:
+            people.close(connection, person, _account(), reason)
+            print(f"{person} is closed")
+        else:
+            ended = people.revoke(connection, person, wanted, _account(), reason)
+            print(f"{person} no longer sees {_scopes(ended) or 'anything'}")
+    print(bi.synchronise_people(settings))
+
+
+@access.command("explain")
+def access_explain(
+    person: Annotated[str, typer.Argument(help="Someone of `access list`.")],
+    call_key: Annotated[str, typer.Argument(help="call_key of fct_calls.")],
+    as_json: AsJson = False,
+) -> None:
+    """Why a person sees a call, or does not; 3 if they do not."""
+    from callhouse.security import people
+
+    answer = people.explain(_settings(), person, call_key)
+    if as_json:
+        _print_json(dataclasses.asdict(answer))
+    else:
+        print(answer.sentence)
+        for line in answer.because:
+            print(f"- {line}")
+    if not answer.is_seen:
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@access.command("sync")
+def access_sync(
+    file: Annotated[
+        Path | None, typer.Argument(help="YAML or CSV; default: CALLHOUSE_ACCESS_FILE.")
+    ] = None,
+) -> None:
+    """Make people and what they may see agree with a file of version control."""
+    from callhouse import bi
+    from callhouse.security import people
+
+    settings = _settings()
+    path = file or settings.access_file
+    if path is None:
+        raise CallhouseError("name a file, or set CALLHOUSE_ACCESS_FILE")
+    changes = people.synchronise(settings, path, _account())
+    for line in changes:
+        print(line)
+    print(bi.synchronise_people(settings) if changes else "nothing has changed")
+
+
+def _scopes(scopes: Sequence[tuple[str, str]]) -> str:
+    return ", ".join("all calls" if kind == "all" else f"{kind} {name}" for kind, name in scopes)
 
 
 @access.command("login")

@@ -14,6 +14,7 @@ import psycopg
 
 from callhouse import bi, security, transform, warehouse
 from callhouse.errors import CallhouseError
+from callhouse.runner import preparation
 from callhouse.security import people
 from callhouse.settings import Settings
 from callhouse.transform import dbt
@@ -38,6 +39,8 @@ def load(settings: Settings, report: Callable[[str], None]) -> None:
     stamp = settings.run_directory / "installed"
     current = _fingerprint(settings)
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != current:
+        # Of an instance that runs already, `up` has not looked at the warehouse.
+        preparation.bootstrap_warehouse(settings)
         transform.prepare(settings, report)
         if settings.is_demo:
             with psycopg.connect(settings.dsn("postgres")) as server:
@@ -69,8 +72,9 @@ def _fingerprint(settings: Settings) -> str:
     digest.update(f"{settings.language} {settings.is_demo}".encode())
     for path in sorted((settings.repository / "superset").rglob("*.yaml")):
         digest.update(path.read_bytes())
-    for path in sorted((settings.repository / "plugins").rglob("*.py")):
-        digest.update(path.read_bytes())
+    for pattern in ("*.py", "*.sql"):
+        for path in sorted((settings.repository / "plugins").rglob(pattern)):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

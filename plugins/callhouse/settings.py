@@ -86,6 +86,12 @@ class Settings:
         return Path(self.environment.get("CALLHOUSE_DEVICES") or self.home / "devices.yaml")
 
     @property
+    def access_file(self) -> Path | None:
+        """YAML or CSV file of people and scopes that is kept in version control; None without."""
+        path = self.environment.get("CALLHOUSE_ACCESS_FILE")
+        return Path(path).expanduser() if path else None
+
+    @property
     def data_docs(self) -> Path:
         """Great Expectations' HTML pages."""
         return self.home / "data_docs"

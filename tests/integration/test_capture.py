@@ -699,7 +699,7 @@ def test_only_who_sees_all_calls_reads_of_devices(product: Settings) -> None:
     capture.watch(product, now - timedelta(minutes=59))
     capture.watch(product, now - timedelta(minutes=55))
     capture.watch(product, now - timedelta(minutes=51))
-    scopes = {"sees_all": (("all", "all"),), "sees_a_queue": (("queue", "desk"),)}
+    scopes = {"sees_all": (("all", "*"),), "sees_a_queue": (("queue", "desk"),)}
     with psycopg.connect(product.dsn("postgres")) as server:
         for name, scope in scopes.items():
             people.ensure(product, server, people.Person(name, name, scope))

@@ -356,7 +356,7 @@ def test_the_ledger_of_units_and_days_is_complete(shop: Settings) -> None:
 def test_only_who_sees_all_calls_reads_the_ledger(shop: Settings) -> None:
     views = ("fct_landed_units", "fct_landed_days", "fct_day_balances", "fct_restatements",
              "fct_dq_results", "fct_releases")  # fmt: skip
-    scopes = {"sees_all": (("all", "all"),), "sees_a_queue": (("queue", "desk"),)}
+    scopes = {"sees_all": (("all", "*"),), "sees_a_queue": (("queue", "desk"),)}
     with psycopg.connect(shop.dsn("postgres")) as server:
         for name, scope in scopes.items():
             people.ensure(shop, server, people.Person(name, name, scope))

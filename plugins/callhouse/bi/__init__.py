@@ -37,3 +37,16 @@ def install(settings: Settings, report: Callable[[str], None]) -> None:
     directory = settings.home / "superset" / "bundle"
     render.write(render.bundle(semantic.load(settings), settings.language), directory)
     report(f"boards: {importing.import_assets(settings, directory)}")
+
+
+def synchronise_people(settings: Settings) -> str:
+    """Bring Superset's users and Airflow's up to date with sec.people; one line says what was done.
+
+    An instance whose Superset was not prepared yet gets them with its boards.
+    """
+    from callhouse.bi import importing
+    from callhouse.runner import preparation
+
+    if not preparation.is_prepared(settings, "superset"):
+        return "superset: users come with its first start"
+    return importing.synchronise_people(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +15,10 @@ from callhouse import security, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.semantic import Catalogue, Dataset
 from callhouse.settings import Settings
+
+# What readers of aggregates see, and its dimensions.
+GROUPS = "agg_groups_daily"
+DIMENSIONS = ("queue", "channel", "region", "business_type", "hotline")
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,16 @@ def ask(
     answers: dict[tuple[Any, ...], dict[str, Any]] = {}
     with _connect(settings, person) as connection:
         zone = _zone(settings, connection, question, person)
+        only_groups = person is not None and _sees_only_groups(connection)
+        if only_groups:
+            relations = [GROUPS]
         for relation in relations:
-            wanted = [name for name in names if catalogue.metrics[name].relation == relation]
-            statement = compose(catalogue, catalogue.dataset(relation), wanted, by, question)
+            if only_groups:
+                wanted = names
+                statement = compose_groups(catalogue, names, by, question)
+            else:
+                wanted = [name for name in names if catalogue.metrics[name].relation == relation]
+                statement = compose(catalogue, catalogue.dataset(relation), wanted, by, question)
             try:
                 rows = connection.execute(statement).fetchall()
             except psycopg.errors.InvalidTextRepresentation as error:
@@ -95,6 +106,32 @@ def compose(
         places = sql.SQL(", ").join(sql.SQL(str(n + 1)) for n in range(len(by)))
         statement += sql.SQL(" group by {}").format(places)
     return statement
+
+
+def compose_groups(
+    catalogue: Catalogue, metrics: Sequence[str], by: Sequence[str], question: Question
+) -> sql.Composed:
+    """The statement for readers of aggregates: large groups, one dimension at a time."""
+    dataset = catalogue.dataset(GROUPS)
+    known = {metric.name for metric in dataset.metrics}
+    if missing := [name for name in metrics if name not in known]:
+        raise CallhouseError(f"{missing[0]} is not told to readers of aggregates")
+    used = {name for name in (*by, *(name for name, _ in question.where)) if name in DIMENSIONS}
+    if len(used) > 1:
+        raise CallhouseError(
+            f"readers of aggregates see one dimension at a time, not {', '.join(sorted(used))}"
+        )
+    dimension = used.pop() if used else "all"
+    translated = [("member" if name == dimension else name) for name in by]
+    where = [("member" if name == dimension else name, value) for name, value in question.where]
+    return compose(
+        catalogue, dataset, metrics, translated,
+        replace(question, where=(("dimension", dimension), *where)),
+    )  # fmt: skip
+
+
+def _sees_only_groups(connection: psycopg.Connection) -> bool:
+    return bool(warehouse.one(connection, "select sec.sees_aggregates() and not sec.sees_all()")[0])
 
 
 def _connect(settings: Settings, person: str | None) -> Any:

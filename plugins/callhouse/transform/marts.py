@@ -52,17 +52,24 @@ class Mart:
     primary_key: tuple[str, ...]
     is_by_day: bool
     is_scoped: bool
+    is_aggregate: bool = False  # of groups too large to tell of a person
     lane: str = "facts"
     indexes: tuple[tuple[str, ...], ...] = ()  # beside the primary key's
     counted_against: str | None = None  # candidate relation with as many rows, by `counted_by`
     counted_by: tuple[str, ...] = ()
 
     @property
+    def scopes(self) -> dict[str, str]:
+        """Columns that row security reads, and the scope type of each."""
+        names = {name for name, _, _ in self.columns}
+        return {column: scope for column, scope in SCOPE_COLUMNS.items() if column in names}
+
+    @property
     def contract(self) -> str:
         """Fingerprint of what the table must look like."""
         shape = [self.name, [c[:2] for c in self.columns], self.primary_key, self.is_by_day,
-                 self.is_scoped, self.lane, self.indexes, self.counted_against,
-                 self.counted_by]  # fmt: skip
+                 self.is_scoped, self.is_aggregate, self.lane, self.indexes,
+                 self.counted_against, self.counted_by]  # fmt: skip
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()
 
 
@@ -86,6 +93,7 @@ def from_manifest(manifest: dict[str, Any]) -> list[Mart]:
                 is_by_day=bool(meta["by_day"]),
                 # Closed unless the model says that everyone may read it.
                 is_scoped=meta.get("row_security") != "none",
+                is_aggregate=meta.get("row_security") == "aggregate",
                 lane=meta.get("lane", "facts"),
                 indexes=tuple(tuple(columns) for columns in meta.get("indexes", ())),
                 counted_against=counted.get("relation"),
@@ -246,13 +254,13 @@ def _protect(connection: psycopg.Connection, mart: Mart) -> None:
     ):
         connection.execute(sql.SQL(statement).format(table))
     condition = "true"
-    if mart.is_scoped:
+    if mart.is_aggregate:
+        condition = "(select sec.sees_aggregates())"
+    elif mart.is_scoped:
         # Sub-selects are evaluated once per statement; a call per row would cost 250 times that.
-        names = {name for name, _, _ in mart.columns}
         parts = ["(select sec.sees_all())"] + [
             f"{column} = any ((select sec.scope('{scope}'))::text[])"
-            for column, scope in SCOPE_COLUMNS.items()
-            if column in names
+            for column, scope in mart.scopes.items()
         ]
         condition = " or ".join(parts)
     connection.execute(

@@ -433,48 +433,4 @@ from ops.build_days as d
 inner join ops.builds as b on d.build_id = b.build_id
 where b.status in ('claimed', 'built', 'audited') and not d.is_held;
 
--- ---------------------------------------------------------------- entitlements
-create table if not exists sec.people (
-    person text primary key,     -- also the name of the Postgres login and of the Superset user
-    label text not null,
-    is_demo boolean not null default false
-);
-
-create table if not exists sec.entitlement (
-    person text not null references sec.people,
-    scope_type text not null check (scope_type in ('all', 'region', 'team', 'queue', 'agent')),
-    scope_id text not null,
-    mask_level text not null default 'masked' check (mask_level in ('masked', 'token', 'aggregate')),
-    valid daterange not null default daterange(current_date, null),
-    granted_by text not null,
-    reason text not null,
-    granted_at timestamptz not null default now(),
-    primary key (person, scope_type, scope_id, valid)
-);
-
--- Scopes of the connected login. session_user, because SET ROLE and settings can be forged.
-create or replace function sec.scope(wanted text) returns text[]
-language sql stable security definer set search_path = pg_catalog as $$
-    select coalesce(array_agg(scope_id), '{}')
-    from sec.entitlement
-    where person = session_user and scope_type = wanted and valid @> current_date
-$$;
-
-create or replace function sec.sees_all() returns boolean
-language sql stable security definer set search_path = pg_catalog as $$
-    select exists (
-        select 1 from sec.entitlement
-        where person = session_user and scope_type = 'all' and valid @> current_date
-    )
-$$;
-
--- The ledger tells of all calls: it is for those who see all of them, and for the pipeline.
-create or replace function sec.reads_ledger() returns boolean
-language sql stable security definer set search_path = pg_catalog as $$
-    select sec.sees_all() or pg_has_role(session_user, 'callhouse_owner', 'member')
-$$;
-revoke execute on all functions in schema sec from public;
-grant execute on function sec.scope(text), sec.sees_all(), sec.reads_ledger()
-to callhouse_reader, callhouse_pipeline;
-
 reset role;

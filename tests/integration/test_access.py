@@ -1,0 +1,669 @@
+"""Who sees what: an independent model of the entitlements against every relation and every way in.
+
+The people and what they may see are written down here by hand; expected rows are picked from the
+tables by Python, row by row. A relation without an expectation fails, and so does a way that shows
+one row more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from callhouse import landing, simulate, transform, warehouse
+from callhouse.bi import importing
+from callhouse.errors import CallhouseError
+from callhouse.runner import postgres
+from callhouse.security import login_password, people
+from callhouse.settings import Settings
+from callhouse.transform import dbt
+from callhouse.transform import marts as published_marts
+
+START, DAYS = date(2026, 10, 5), 2
+Row = dict[str, Any]
+
+# Kind of every relation that readers can name: whose rows they are.
+CALLS, GROUPS, OPEN, LEDGER, TRAIL = "calls", "groups", "open", "ledger", "trail"
+RELATIONS = {
+    **dict.fromkeys(
+        (
+            "agg_agent_15min", "agg_agent_adherence_daily", "agg_agent_daily", "agg_calls_daily",
+            "agg_fcr_daily", "agg_queue_15min", "agg_wait_histogram_daily", "dim_agent",
+            "fct_agent_connections", "fct_agent_offers", "fct_agent_schedules", "fct_agent_states",
+            "fct_call_events", "fct_call_followups", "fct_calls", "fct_carrier_differences",
+            "fct_carrier_reconciliation", "fct_channel_requests", "fct_ivr_steps",
+            "fct_queue_visits", "fct_survey_responses",
+        ),
+        CALLS,
+    ),
+    "agg_groups_daily": GROUPS,
+    **dict.fromkeys(
+        (
+            "data_status", "dim_business_type", "dim_channel", "dim_date", "dim_hotline",
+            "dim_interval", "dim_outcome", "dim_queue", "dim_region", "dim_source", "dim_team",
+        ),
+        OPEN,
+    ),
+    **dict.fromkeys(
+        (
+            "capture_status", "fct_capture_health", "fct_day_balances", "fct_dq_results",
+            "fct_incidents", "fct_landed_days", "fct_landed_units", "fct_releases",
+            "fct_restatements",
+        ),
+        LEDGER,
+    ),
+}  # fmt: skip
+# A view over fct_calls, whose rows are grouped: compared in test_sample_truth.
+GROUPED = ("dim_caller",)
+# Relations that have no row in this sample.
+EMPTY = ("fct_carrier_differences", "fct_carrier_reconciliation", "fct_incidents", "fct_releases",
+         "fct_restatements", "fct_capture_health", "capture_status")  # fmt: skip
+
+YESTERDAY = datetime.now(UTC) - timedelta(days=1)
+PEOPLE = {
+    "director": people.Person("director", "d", (("all", "*"),)),
+    "manager_gd": people.Person("manager_gd", "m", (("region", "CN-GD"),)),
+    "manager_two": people.Person(
+        "manager_two", "m", (("region", "CN-SC"), ("team", "GZ-A"))
+    ),
+    "lead_gz_a": people.Person("lead_gz_a", "l", (("team", "GZ-A"),), level="lead"),
+    "lead_queue": people.Person("lead_queue", "l", (("queue", "cards"),), level="lead"),
+    "agent_103": people.Person("agent_103", "a", (("agent", "103"),), level="agent"),
+    "executive": people.Person("executive", "e", (("all", "*"),), level="executive"),
+    "analyst": people.Person("analyst", "a", (("all", "*"),), level="analyst"),
+    "analyst_sc": people.Person("analyst_sc", "a", (("region", "CN-SC"),), level="analyst"),
+    "engineer": people.Person("engineer", "e", (), level="engineer"),
+    "auditor": people.Person("auditor", "a", (), level="auditor"),
+    "former": people.Person("former", "f", (("all", "*"),), until=YESTERDAY),
+    "nobody_yet": people.Person("nobody_yet", "n", ()),
+}  # fmt: skip
+SEES_ALL = ("director", "analyst")
+SEES_LEDGER = ("director", "analyst", "engineer")
+SEES_GROUPS = ("director", "analyst", "executive")
+COLUMN_OF = {"region": "region_code", "team": "team_id", "queue": "queue_id", "agent": "agent_id"}
+MAY: dict[str, dict[str, tuple[str, ...]]] = {
+    "manager_gd": {"region": ("CN-GD",)},
+    "manager_two": {"region": ("CN-SC",), "team": ("GZ-A",)},
+    "lead_gz_a": {"team": ("GZ-A",)},
+    "agent_103": {"agent": ("103",)},
+    "analyst_sc": {"region": ("CN-SC",)},
+}
+
+
+def allowed(person: str, kind: str, row: Row) -> bool:
+    """The model: whether `person` may see `row` of a relation of that kind."""
+    if kind == OPEN:
+        return True
+    if kind == LEDGER:
+        return person in SEES_LEDGER
+    if kind == GROUPS:
+        return person in SEES_GROUPS
+    if person in SEES_ALL:
+        return True
+    return any(
+        COLUMN_OF[scope] in row and row[COLUMN_OF[scope]] in values
+        for scope, values in MAY.get(person, {}).items()
+    )
+
+
+@pytest.fixture(scope="module")
+def centre(
+    settings: Settings, cluster: postgres.Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    """Two published days of the sample, and everybody's logins."""
+    folder = tmp_path_factory.mktemp("sample")
+    simulate.write(folder, seed=11, start=START, days=DAYS, calls_per_day=300, dirt=True)
+    landing.land(settings, "sample_hotline", [folder])
+    transform.prepare(settings, print)
+    assert transform.drain(settings, print).problems == ()
+    with warehouse.connect(settings) as connection:
+        queue = warehouse.one(connection, "select min(queue_id) from marts.fct_queue_visits")[0]
+    MAY["lead_queue"] = {"queue": (queue,)}
+    with people.server(settings) as server:
+        for person in PEOPLE.values():
+            if person.name == "lead_queue":
+                person = people.Person(person.name, "l", (("queue", queue),), level="lead")
+            people.ensure(settings, server, person)
+    return settings
+
+
+def dsn(settings: Settings, person: str) -> str:
+    address = settings.dsn("callhouse_pipeline").split(" user=")[0]
+    return f"{address} user={person} password={login_password(settings, person)}"
+
+
+@pytest.fixture
+def login(centre: Settings) -> Iterator[Callable[[str], psycopg.Connection]]:
+    """Opens a person's own connection; read-only off, which people may switch off themselves."""
+    opened = []
+
+    def connect(person: str) -> psycopg.Connection:
+        connection = psycopg.connect(
+            dsn(centre, person), autocommit=True, options="-c default_transaction_read_only=off"
+        )
+        opened.append(connection)
+        return connection
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+def whole(settings: Settings, relation: str) -> list[Row]:
+    """Every row of a relation, as its owner reads it."""
+    schema = "marts" if RELATIONS.get(relation) in (CALLS, GROUPS, OPEN) else "bi"
+    schema = "bi" if relation == "data_status" else schema
+    with warehouse.connect(settings) as connection:
+        text = sql.SQL("select to_jsonb(r) from {}.{} as r").format(
+            sql.Identifier(schema), sql.Identifier(relation)
+        )
+        return [row for (row,) in connection.execute(text)]
+
+
+def keyed(rows: list[Row]) -> list[str]:
+    return sorted(json.dumps(row, sort_keys=True, default=str) for row in rows)
+
+
+# ---------------------------------------------------------------- relations × people
+def test_every_relation_that_readers_reach_has_an_expectation(centre: Settings) -> None:
+    with warehouse.connect(centre) as connection:
+        found = {
+            name
+            for (name,) in connection.execute(
+                "select c.relname from pg_class as c where c.relnamespace = 'bi'::regnamespace"
+                " and has_table_privilege('callhouse_reader', c.oid, 'select')"
+            )
+        }
+        assert found - set(GROUPED) == set(RELATIONS)
+        assert published_marts.unprotected(connection) == []
+
+
+def test_each_person_sees_exactly_the_rows_of_the_model(
+    centre: Settings, login: Callable[[str], psycopg.Connection]
+) -> None:
+    connections = {name: login(name) for name in PEOPLE}
+    seen: dict[str, int] = dict.fromkeys(PEOPLE, 0)
+    for relation, kind in RELATIONS.items():
+        rows = whole(centre, relation)
+        assert rows or relation in EMPTY, relation
+        for name, own in connections.items():
+            found = own.execute(f"select to_jsonb(r) from bi.{relation} as r").fetchall()
+            wanted = [row for row in rows if allowed(name, kind, row)]
+            assert keyed([row for (row,) in found]) == keyed(wanted), (name, relation)
+            if kind == CALLS:
+                seen[name] += len(found)
+    none = {"executive", "engineer", "auditor", "former", "nobody_yet"}
+    assert {name for name, number in seen.items() if not number} == none
+
+
+# ---------------------------------------------------------------- ways in
+def _copy(own: psycopg.Connection, query: str) -> list[str]:
+    with own.cursor().copy(f"copy ({query}) to stdout") as data:
+        return [bytes(chunk).decode().rstrip("\n") for chunk in data]
+
+
+def _cursor(own: psycopg.Connection, query: str) -> list[str]:
+    with own.transaction():
+        own.execute(f"declare c scroll cursor for {query}")
+        return [str(row[0]) for row in own.execute("fetch all from c").fetchall()]
+
+
+def _prepared(own: psycopg.Connection, query: str) -> list[str]:
+    own.execute(f"prepare p as {query}")
+    found = own.execute("execute p").fetchall()
+    own.execute("deallocate p")
+    return [str(row[0]) for row in found]
+
+
+def _plain(own: psycopg.Connection, query: str) -> list[str]:
+    return [str(row[0]) for row in own.execute(query).fetchall()]
+
+
+def _snapshot(own: psycopg.Connection, query: str) -> list[str]:
+    with own.transaction():
+        own.execute("set transaction isolation level repeatable read")
+        return _plain(own, query)
+
+
+def _without_row_security(own: psycopg.Connection, query: str) -> list[str]:
+    own.execute("set row_security = off")
+    try:
+        return _plain(own, query)
+    except psycopg.errors.InsufficientPrivilege:
+        return []
+    finally:
+        own.execute("set row_security = on")
+
+
+WAYS: dict[str, Callable[[psycopg.Connection, str], list[str]]] = {
+    "select": _plain,
+    "copy": _copy,
+    "cursor": _cursor,
+    "prepared": _prepared,
+    "repeatable read": _snapshot,
+    "server-side parameters": lambda own, q: [
+        str(r[0]) for r in own.cursor(row_factory=psycopg.rows.tuple_row).stream(q)
+    ],
+    "binary": lambda own, q: [str(r[0]) for r in own.cursor(binary=True).execute(q).fetchall()],
+    "subquery": lambda own, q: _plain(own, f"select * from ({q}) as s"),
+    "cte": lambda own, q: _plain(own, f"with s as materialized ({q}) select * from s"),
+    "cte of the table's name": lambda own, q: _plain(
+        own, f"with fct_calls as ({q}) select * from fct_calls"
+    ),
+    "lateral": lambda own, q: _plain(own, f"select s.* from (select 1) as o, lateral ({q}) as s"),
+    "upper case": lambda own, q: _plain(own, q.replace("bi.fct_calls", 'BI."fct_calls"')),
+    "array": lambda own, q: _plain(own, f"select unnest(array({q}))"),
+    "union": lambda own, q: _plain(own, f"{q} union all {q} limit 0") or _plain(own, q),
+    "aggregate": lambda own, q: json.loads(
+        str(own.execute(f"select coalesce(jsonb_agg(k), '[]') from ({q}) as s(k)").fetchone()[0])  # type: ignore[index]
+        .replace("'", '"')
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_of_asking_shows_another_row(
+    centre: Settings, login: Callable[[str], psycopg.Connection], way: str
+) -> None:
+    calls = whole(centre, "fct_calls")
+    query = "select call_key from bi.fct_calls"
+    for name in PEOPLE:
+        wanted = sorted(c["call_key"] for c in calls if allowed(name, CALLS, c))
+        assert sorted(WAYS[way](login(name), query)) == wanted, name
+
+
+def test_pg_dump_and_psql_show_no_other_row(centre: Settings) -> None:
+    """pg_dump asks without row security and is refused; with it, it gets the rows of the person."""
+    directory = postgres.find_binaries(centre)
+    assert directory is not None
+    calls = whole(centre, "fct_calls")
+    own = [c["call_key"] for c in calls if allowed("lead_gz_a", CALLS, c)]
+    environment = {
+        "PATH": os.environ["PATH"], "PGHOST": "127.0.0.1", "PGPORT": str(centre.postgres_port),
+        "PGUSER": "lead_gz_a", "PGDATABASE": "callhouse",
+        "PGPASSWORD": login_password(centre, "lead_gz_a"),
+    }  # fmt: skip
+
+    def run(tool: str, *arguments: str) -> str:
+        result = subprocess.run(
+            [directory.directory / tool, *arguments],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return result.stdout + result.stderr
+
+    for arguments in (
+        ("--data-only",), ("--data-only", "--enable-row-security"),
+        ("--data-only", "--table=marts.fct_calls"), ("--data-only", "--schema=pii"),
+        ("--data-only", "--enable-row-security", "--table=marts.fct_calls", "--inserts"),
+    ):  # fmt: skip
+        output = run("pg_dump", *arguments)
+        others = [c["call_key"] for c in calls if c["call_key"] not in own]
+        assert not any(f"{key}\t" in output or f"'{key}'" in output for key in others), arguments
+    shown = run("psql", "-At", "-c", "select call_key from bi.fct_calls").split()
+    assert sorted(shown) == sorted(own)
+
+
+# ---------------------------------------------------------------- attacks
+REFUSED = (
+    # past the views
+    "select * from marts.fct_calls",
+    "table marts.fct_calls",
+    "select * from marts.fct_calls_2026_10",
+    "select * from candidate.fct_calls",
+    "select * from intake.calls",
+    "select * from staging.members",
+    "select * from ops.quarantine",
+    "select * from ops.units",
+    "select * from pii.callers",
+    "select * from sec.entitlement",
+    "select * from sec.people",
+    "select * from sec.mine",
+    "copy marts.fct_calls to stdout",
+    "create view bi.mine as select 1",
+    "create table bi.copy as select * from bi.fct_calls",
+    "create temp table t as select * from bi.fct_calls",
+    "create schema mine",
+    "create function public.leak() returns int language sql as 'select 1'",
+    "alter view bi.fct_calls set (security_invoker = off)",
+    "drop policy reader on marts.fct_calls",
+    "alter table marts.fct_calls disable row level security",
+    # as somebody else
+    "set role callhouse_owner",
+    "set role director",
+    "set role postgres",
+    "set session authorization director",
+    "alter role current_user superuser",
+    "alter role director password 'x'",
+    "create role thief login",
+    "grant director to current_user",
+    # text run as a query, and files
+    "select query_to_xml('select * from bi.fct_calls', true, false, '')",
+    "select table_to_xml('bi.fct_calls', true, false, '')",
+    "select schema_to_xml('bi', true, false, '')",
+    "select database_to_xml(true, false, '')",
+    "select cursor_to_xml('c', 1, true, false, '')",
+    "select * from ts_stat('select to_tsvector(call_key) from bi.fct_calls')",
+    "select pg_read_file('PG_VERSION')",
+    "select pg_ls_dir('.')",
+    "copy (select 1) to '/tmp/leak'",
+    "copy (select 1) to program 'cat'",
+    "select lo_import('/etc/passwd')",
+    "select lo_create(0)",
+    "select pg_notify('x', 'y')",
+    "select pg_export_snapshot()",
+    # functions of the pipeline
+    "select ops.publish(1)",
+    "select sec.sees_masked('CN-GD', 'GZ-A', 'x', '103')",
+    "select sec.keep_history()",
+    # writing
+    "insert into sec.entitlement values ('lead_gz_a', 'all', '*')",
+    "update sec.people set level = 'engineer'",
+    "delete from marts.fct_calls",
+    "truncate marts.fct_calls",
+    "do $$ begin lock table marts.fct_calls; end $$",
+    # counts that row security hides
+    "select * from pg_stat_user_tables",
+    "select * from pg_stat_all_tables",
+    "select * from pg_statio_user_tables",
+    "select * from pg_stats",
+    "select pg_stat_get_live_tuples('marts.fct_calls'::regclass)",
+    "select pg_relation_size(c.oid) from pg_class as c limit 1",
+    "select pg_total_relation_size(c.oid) from pg_class as c limit 1",
+    "select pg_advisory_lock(1)",
+    "select * from pg_authid",
+    "select * from pg_user_mapping",
+    "vacuum marts.fct_calls",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("statement", REFUSED)
+def test_what_a_reader_may_not_do(
+    login: Callable[[str], psycopg.Connection], statement: str
+) -> None:
+    with pytest.raises(
+        (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidCursorName)
+    ) as refused:
+        login("lead_gz_a").execute(statement.encode())
+    # What is refused must not tell of a row either.
+    assert "GZ-" not in str(refused.value).replace(statement, "")
+
+
+def test_settings_change_nothing_of_what_is_seen(
+    centre: Settings, login: Callable[[str], psycopg.Connection]
+) -> None:
+    own = login("lead_gz_a")
+    (before,) = own.execute("select count(*) from bi.fct_calls").fetchone() or (0,)
+    assert before
+    for statement in (
+        "select set_config('session_authorization', 'lead_gz_a', false)",
+        "select set_config('search_path', 'marts, sec, bi', false)",
+        "select set_config('callhouse.person', 'director', false)",
+        "set application_name = 'director'",
+        "set default_transaction_read_only = off",
+        "set statement_timeout = 0",
+        "set plan_cache_mode = force_generic_plan",
+        "set enable_seqscan = off",
+        "set row_security = on",
+        "set check_function_bodies = off",
+        "set jit = on",
+    ):
+        own.execute(statement.encode())
+        assert own.execute("select count(*) from bi.fct_calls").fetchone() == (before,), statement
+    for forged in (
+        "select set_config('role', 'director', false)",
+        "select set_config('session_authorization', 'director', false)",
+        "select set_config('session_replication_role', 'replica', false)",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            own.execute(forged.encode())
+    own.execute("set row_security = off")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        own.execute("select count(*) from bi.fct_calls")
+
+
+def test_leaky_conditions_meet_no_foreign_row(
+    centre: Settings, login: Callable[[str], psycopg.Connection]
+) -> None:
+    """Errors, notices and plans of a condition that fails on a foreign row would tell of it."""
+    calls = whole(centre, "fct_calls")
+    foreign = next(c for c in calls if not allowed("lead_gz_a", CALLS, c) and c["call_id"])
+    own = login("lead_gz_a")
+    notices: list[str] = []
+    own.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+    for condition in (
+        "1 / (case when call_key = '{key}' then 0 else 1 end) = 1",
+        "case when call_key = '{key}' then call_key::int else 1 end = 1",
+        "call_key::text = '{key}' and (1 / (talk_seconds - talk_seconds)) > 0",
+        "region_code::int = 0 and region_code <> 'CN-GD' and call_key = '{key}'",
+    ):
+        text = condition.format(key=foreign["call_key"])
+        found = own.execute(f"select call_key from bi.fct_calls where {text}".encode()).fetchall()
+        assert all(key != foreign["call_key"] for (key,) in found)
+    own.execute(
+        b"do $$ declare r record; begin for r in select call_key from bi.fct_calls loop"
+        b" raise notice '%', r.call_key; end loop; end $$"
+    )
+    mine = {c["call_key"] for c in calls if allowed("lead_gz_a", CALLS, c)}
+    assert set(notices) == mine
+    plan = "\n".join(
+        line for (line,) in own.execute("explain (analyze, verbose) select * from bi.fct_calls")
+    )
+    assert foreign["call_key"] not in plan
+
+
+# ---------------------------------------------------------------- entitlements
+def entitlements(settings: Settings, person: str) -> list[tuple[Any, ...]]:
+    with warehouse.connect(settings) as connection:
+        return connection.execute(
+            "select scope_type, scope_id, mask_level, upper_inf(valid), revoked_by, revoke_reason"
+            " from sec.entitlement where person = %s order by lower(valid)",
+            [person],
+        ).fetchall()
+
+
+def test_a_revoked_scope_ends_at_once_in_every_session(centre: Settings) -> None:
+    person = people.Person("leaver", "l", (("team", "GZ-A"), ("region", "CN-SC")))
+    with people.server(centre) as server:
+        people.ensure(centre, server, person, by="owner", reason="joins")
+        with psycopg.connect(dsn(centre, "leaver")) as open_session:
+            # A snapshot from before the revocation, kept open.
+            open_session.execute("set transaction isolation level repeatable read")
+            before = warehouse.one(open_session, "select count(*) from bi.fct_calls")[0]
+            ended = people.revoke(server, "leaver", [("region", "CN-SC")], "owner", "moved")
+            assert ended == [("region", "CN-SC")]
+            with pytest.raises(psycopg.OperationalError):
+                open_session.execute("select count(*) from bi.fct_calls")
+        with psycopg.connect(dsn(centre, "leaver")) as own:
+            after = warehouse.one(own, "select count(*) from bi.fct_calls")[0]
+        assert 0 < after < before
+        with pytest.raises(CallhouseError, match="has no region=CN-SC"):
+            people.revoke(server, "leaver", [("region", "CN-SC")], "owner", "again")
+        people.close(server, "leaver", "owner", "left")
+        with (
+            pytest.raises(CallhouseError, match="no login"),
+            warehouse.connect_as(centre, "leaver", login_password(centre, "leaver")),
+        ):
+            pass
+        assert entitlements(centre, "leaver") == [
+            ("team", "GZ-A", "masked", False, "owner", "left"),
+            ("region", "CN-SC", "masked", False, "owner", "moved"),
+        ]
+        # Somebody who comes back starts anew; the history stays.
+        people.ensure(centre, server, person, by="owner", reason="back")
+        assert len(entitlements(centre, "leaver")) == 4
+
+
+def test_entitlements_are_history(centre: Settings) -> None:
+    row = ("lead_gz_a", "team", "GZ-A", "owner", "twice")
+    again = (
+        "insert into sec.entitlement (person, scope_type, scope_id, granted_by, reason)"
+        " values (%s, %s, %s, %s, %s)"
+    )
+    longer = (
+        "update sec.entitlement set valid = tstzrange(lower(valid) - interval '1 year', null)"
+        " where person = %s"
+    )
+    with people.server(centre) as server:
+        for statement, parameters, told in (
+            (again, row, "already within that time"),
+            ("delete from sec.entitlement where person = %s", ("lead_gz_a",), "history"),
+            ("truncate sec.entitlement", (), "history"),
+            ("update sec.entitlement set scope_id = 'GZ-B' where person = %s", ("lead_gz_a",),
+             "only be ended"),
+            (longer, ("lead_gz_a",), "only be ended"),
+            ("update sec.entitlement set valid = tstzrange(lower(valid), null) where person = %s",
+             ("former",), "only be ended"),
+        ):  # fmt: skip
+            with pytest.raises(psycopg.Error, match=told):
+                server.execute(statement.encode(), parameters)
+            server.rollback()
+
+
+@pytest.mark.parametrize(
+    ("person", "told"),
+    [
+        (people.Person("x_one", "x", (("team", "GZ-A"),), level="agent"), "cannot be given team"),
+        (people.Person("x_one", "x", (("region", "CN-GD"),), level="executive"), "cannot be given"),
+        (people.Person("x_one", "x", (("all", "CN-GD"),)), "is no scope"),
+        (people.Person("x_one", "x", (("town", "A"),)), "is no scope: use one of"),
+        (people.Person("x_one", "x", (), level="boss"), "is no level"),
+        (people.Person("x_one", "x", (), rights=("all",)), "is no right"),
+        (people.Person("postgres", "x", ()), "cannot be a person's login"),
+    ],
+)
+def test_what_cannot_be_is_refused(centre: Settings, person: people.Person, told: str) -> None:
+    with people.server(centre) as server, pytest.raises(CallhouseError, match=told):
+        people.ensure(centre, server, person)
+
+
+def test_another_level_ends_scopes_of_the_old_one(centre: Settings) -> None:
+    everything = (("all", "*"),)
+    with people.server(centre) as server:
+        people.ensure(centre, server, people.Person("promoted", "p", everything, level="analyst"))
+    with people.server(centre) as server:
+        people.ensure(centre, server, people.Person("promoted", "p", everything, level="executive"))
+    assert [(row[2], row[3]) for row in entitlements(centre, "promoted")] == [
+        ("token", False), ("aggregate", True),
+    ]  # fmt: skip
+    with psycopg.connect(dsn(centre, "promoted")) as own:
+        assert warehouse.one(own, "select count(*) from bi.fct_calls")[0] == 0
+
+
+def test_a_file_of_version_control_decides(centre: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "access.yaml"
+    file.write_text(
+        "people:\n"
+        "  - {person: from_file, level: lead, label: Lead, scopes: [team=GZ-A, team=SH-A],"
+        " rights: [export], reason: runs both}\n"
+        "  - {person: also_file, level: engineer}\n",
+        encoding="utf-8",
+    )
+    changes = people.synchronise(centre, file, "git")
+    assert changes == ["from_file: brought up to date", "also_file: brought up to date"]
+    assert people.synchronise(centre, file, "git") == []
+    table = tmp_path / "access.csv"
+    table.write_text(
+        "person,label,level,scope,rights,until,reason\n"
+        "from_file,Lead,lead,team=SH-A,export,,runs one\n",
+        encoding="utf-8",
+    )
+    changes = people.synchronise(centre, table, "git")
+    assert changes == ["from_file: brought up to date", "also_file: closed"]
+    with people.server(centre) as server:
+        assert people.find(server, "from_file").scopes == (("team", "SH-A"),)
+        # Made by command: not the file's business.
+        assert people.find(server, "lead_gz_a").scopes == (("team", "GZ-A"),)
+    held = [(row[1], row[5]) for row in entitlements(centre, "from_file")]
+    assert sorted(held, key=str) == [("GZ-A", "not in access.csv"), ("SH-A", None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("people: []\n", "names nobody"),
+        ("people:\n  - {person: a_one, level: lead, scopes: [team]}\n", "is no scope"),
+        ("people:\n  - {person: a_one, level: lead, scope: x, town: y}\n", "unknown town"),
+        ("people:\n  - {level: lead}\n", "needs person and level"),
+        ("people:\n  - {person: a_one, level: lead, until: soon}\n", "until of a_one"),
+        (
+            "people:\n  - {person: a_one, level: lead}\n  - {person: a_one, level: lead}\n",
+            "more than once",
+        ),
+        ("people: [\n", "is no YAML"),
+    ],
+)
+def test_a_wrong_file_changes_nothing(
+    centre: Settings, tmp_path: Path, text: str, told: str
+) -> None:
+    file = tmp_path / "access.yaml"
+    file.write_text(text, encoding="utf-8")
+    with warehouse.connect(centre) as connection:
+        before = warehouse.one(connection, "select count(*) from sec.entitlement")
+    with pytest.raises(CallhouseError, match=told):
+        people.synchronise(centre, file, "git")
+    with warehouse.connect(centre) as connection:
+        assert warehouse.one(connection, "select count(*) from sec.entitlement") == before
+
+
+def test_why_somebody_sees_a_call(centre: Settings) -> None:
+    calls = whole(centre, "fct_calls")
+    call = next(c for c in calls if c["team_id"] == "GZ-A" and c["region_code"] == "CN-GD")
+    for name in PEOPLE:
+        answer = people.explain(centre, name, call["call_key"])
+        assert answer.is_seen == allowed(name, CALLS, call), name
+        assert bool(answer.because) == answer.is_seen
+    answer = people.explain(centre, "manager_two", call["call_key"])
+    assert answer.because[0].startswith("team GZ-A (masked), granted by callhouse on ")
+    other = next(c for c in calls if not allowed("manager_two", CALLS, c))
+    answer = people.explain(centre, "manager_two", other["call_key"])
+    assert f"region {other['region_code']}" in answer.sentence
+    assert "manager_two sees region CN-SC, team GZ-A" in answer.sentence
+
+
+# ---------------------------------------------------------------- the second belt
+def test_row_filters_of_superset_show_what_the_policies_show(centre: Settings) -> None:
+    """What Superset would add as WHERE to a person's query, against what row security shows."""
+    published = published_marts.from_manifest(dbt.manifest(centre))
+    with warehouse.connect(centre) as connection:
+        held = connection.execute(
+            "select person, scope_type, scope_id, mask_level from sec.entitlement"
+            " where valid @> now()"
+        ).fetchall()
+    filters = importing.row_filters(published, {tuple(row[1:]) for row in held})
+    for name in PEOPLE:
+        roles = {"Callhouse viewer"} | {
+            importing.scope_name(*row[1:]) for row in held if row[0] == name
+        }
+        with warehouse.connect(centre) as owner, psycopg.connect(dsn(centre, name)) as own:
+            for mart in published:
+                where = " and ".join(_superset_where(filters, mart.name, roles)) or "true"
+                expected = warehouse.one(
+                    owner, f"select count(*) from marts.{mart.name} where {where}"
+                )
+                assert warehouse.one(own, f"select count(*) from bi.{mart.name}") == expected, (
+                    name, mart.name, where,
+                )  # fmt: skip
+
+
+def _superset_where(filters: list[Row], table: str, roles: set[str]) -> list[str]:
+    """Superset's rule: base filters for all but their roles, regular ones of a group by OR."""
+    taken = {name for one in filters if one["type"] == "Base" for name in one["tables"] or ()}
+    base, regular = [], []
+    for one in filters:
+        tables = one["tables"]
+        if table not in tables if tables is not None else table in taken:
+            continue
+        if one["type"] == "Base" and not roles & set(one["roles"]):
+            base.append(one["clause"])
+        if one["type"] == "Regular" and roles & set(one["roles"]):
+            regular.append(one["clause"])
+    return base + ([f"({' or '.join(regular)})"] if regular else [])
