@@ -78,3 +78,12 @@ def test_query_log_shows_login_and_no_password(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.INFO, logger="callhouse.query"):
         superset_access.log_query(Url("director", "s3cret"), "select\n  1", "bi", "client", None)
     assert caplog.messages == ["login=director schema=bi sql=select 1"]
+
+
+def test_query_log_understands_the_text_that_sql_lab_gives(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = "postgresql+psycopg2://analyst:s3cret@127.0.0.1:9032/callhouse"
+    with caplog.at_level(logging.INFO, logger="callhouse.query"):
+        superset_access.log_query(text, "select 1", "bi")
+    assert caplog.messages == ["login=analyst schema=bi sql=select 1"]

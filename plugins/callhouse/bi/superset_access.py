@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from callhouse.security import check_person, login_password
 from callhouse.settings import Settings
@@ -59,8 +60,12 @@ def connection_mutator(settings: Settings) -> Mutator:
 
 
 def log_query(url: Any, query: str, schema: str | None = None, *_: Any, **__: Any) -> None:
-    """QUERY_LOGGER: one line per query with the login; `str(url)` would show the password."""
-    _log.info("login=%s schema=%s sql=%s", url.username, schema, " ".join(query.split())[:2000])
+    """QUERY_LOGGER: one line per query with the login; `str(url)` would show the password.
+
+    Charts hand over SQLAlchemy's URL, SQL Lab its text.
+    """
+    login = urlsplit(url).username if isinstance(url, str) else url.username
+    _log.info("login=%s schema=%s sql=%s", login, schema, " ".join(query.split())[:2000])
 
 
 def no_uploads(_database: Any, _user: Any) -> list[str]:

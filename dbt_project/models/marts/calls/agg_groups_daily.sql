@@ -2,17 +2,6 @@
 -- Smaller groups are one, `other`, together with the next larger ones until it is large enough too:
 -- what the shown members lack in the day's total is then no small group either. One dimension at a
 -- time, because crossings of two would tell of smaller groups than each alone.
-{%- set counts = [
-    'calls', 'phantom_calls', 'calls_connected', 'calls_abandoned_before_agent',
-    'abandoned_in_ivr', 'calls_contained', 'calls_after_hours', 'calls_transferred',
-    'queue_visits', 'calls_offered', 'calls_answered', 'calls_abandoned',
-    'answered_within_target', 'abandoned_within_target', 'answered_within_15s',
-    'answered_within_20s', 'answered_within_30s', 'short_abandons', 'answered_waits',
-    'abandoned_waits',
-] %}
-{%- set seconds = [
-    'answered_wait_seconds', 'abandoned_wait_seconds',
-] %}
 with calls as (
     select * from {{ ref('fct_calls') }}
 ),
@@ -52,10 +41,28 @@ sums as (
         d.dimension,
         d.member,
         max(d.member_name) as member_name,
-    {% for name in counts + seconds %}
-        sum({{ name }}) as {{ name }}{{ "," if not loop.last }}
-    
-    {% endfor %}
+        sum(days.calls) as calls,
+        sum(days.phantom_calls) as phantom_calls,
+        sum(days.calls_connected) as calls_connected,
+        sum(days.calls_abandoned_before_agent) as calls_abandoned_before_agent,
+        sum(days.abandoned_in_ivr) as abandoned_in_ivr,
+        sum(days.calls_contained) as calls_contained,
+        sum(days.calls_after_hours) as calls_after_hours,
+        sum(days.calls_transferred) as calls_transferred,
+        sum(days.queue_visits) as queue_visits,
+        sum(days.calls_offered) as calls_offered,
+        sum(days.calls_answered) as calls_answered,
+        sum(days.calls_abandoned) as calls_abandoned,
+        sum(days.answered_within_target) as answered_within_target,
+        sum(days.abandoned_within_target) as abandoned_within_target,
+        sum(days.answered_within_15s) as answered_within_15s,
+        sum(days.answered_within_20s) as answered_within_20s,
+        sum(days.answered_within_30s) as answered_within_30s,
+        sum(days.short_abandons) as short_abandons,
+        sum(days.answered_waits) as answered_waits,
+        sum(days.abandoned_waits) as abandoned_waits,
+        sum(days.answered_wait_seconds) as answered_wait_seconds,
+        sum(days.abandoned_wait_seconds) as abandoned_wait_seconds
     from days
     cross join
         lateral (
@@ -76,69 +83,115 @@ ranked as (
         sums.*,
         coalesce(sizes.callers, 0) as callers,
         min(coalesce(sizes.callers, 0)) over dimensions as smallest,
+        sum(coalesce(sizes.callers, 0)) over dimensions as together,
         coalesce(sum(coalesce(sizes.callers, 0)) over (
             partition by sums.business_day, sums.source, sums.dimension
             order by coalesce(sizes.callers, 0), sums.member
             rows between unbounded preceding and 1 preceding
         ), 0) as smaller
     from sums
-    left join
-        sizes
-        on sums.business_day = sizes.business_day and sums.source = sizes.source and sums.dimension = sizes.dimension and sums.member = sizes.member
-window dimensions as (partition by sums.business_day, sums.source, sums.dimension)
+    left join sizes using (business_day, source, dimension, member)  -- noqa: ST07
+    window dimensions as (partition by sums.business_day, sums.source, sums.dimension)
 ),
 
 merged as (
-select
-    ranked.*,
-    ranked.callers < {{ var('smallest_group') }}
-    or (
-        ranked.smallest < {{ var('smallest_group') }}
-        and ranked.smaller < {{ var('smallest_group') }}
-    ) as is_other
-from ranked
+    select
+        *,
+        case
+            when
+                smallest >= {{ var('smallest_group') }}
+                or (
+                    callers >= {{ var('smallest_group') }}
+                    and smaller >= {{ var('smallest_group') }}
+                )
+                then member
+            else 'other'
+        end as shown_member,
+        together < {{ var('smallest_group') }} as is_withheld
+    from ranked
 ),
 
 shown as (
-select
-    business_day,
-    source,
-    dimension,
-    case when is_other then 'other' else member end as member,
-    case when not is_other then max(member_name) end as member_name,
-    sum(callers) as callers,
-{% for name in counts + seconds %}
-    sum({{ name }}) as {{ name }}{{ "," if not loop.last }}
-
-{% endfor %}
-from merged
-group by
-    business_day, source, dimension, is_other, case when is_other then 'other' else member end
+    select
+        business_day,
+        source,
+        dimension,
+        shown_member,
+        max(member_name) filter (where shown_member = member) as member_name,
+        sum(callers)::bigint as callers,
+        sum(calls)::bigint as calls,
+        sum(phantom_calls)::bigint as phantom_calls,
+        sum(calls_connected)::bigint as calls_connected,
+        sum(calls_abandoned_before_agent)::bigint as calls_abandoned_before_agent,
+        sum(abandoned_in_ivr)::bigint as abandoned_in_ivr,
+        sum(calls_contained)::bigint as calls_contained,
+        sum(calls_after_hours)::bigint as calls_after_hours,
+        sum(calls_transferred)::bigint as calls_transferred,
+        sum(queue_visits)::bigint as queue_visits,
+        sum(calls_offered)::bigint as calls_offered,
+        sum(calls_answered)::bigint as calls_answered,
+        sum(calls_abandoned)::bigint as calls_abandoned,
+        sum(answered_within_target)::bigint as answered_within_target,
+        sum(abandoned_within_target)::bigint as abandoned_within_target,
+        sum(answered_within_15s)::bigint as answered_within_15s,
+        sum(answered_within_20s)::bigint as answered_within_20s,
+        sum(answered_within_30s)::bigint as answered_within_30s,
+        sum(short_abandons)::bigint as short_abandons,
+        sum(answered_waits)::bigint as answered_waits,
+        sum(abandoned_waits)::bigint as abandoned_waits,
+        sum(answered_wait_seconds) as answered_wait_seconds,
+        sum(abandoned_wait_seconds) as abandoned_wait_seconds
+    from merged
+    where not is_withheld
+    group by business_day, source, dimension, shown_member
 ),
 
 -- A day that is too small as a whole has rows that say so, and no numbers.
-final as (
-select
-    business_day,
-    source,
-    dimension,
-    member,
-    member_name,
-    date_trunc('week', business_day)::date as week_start,
-    date_trunc('month', business_day)::date as month_start,
-    callers < {{ var('smallest_group') }} as is_withheld,
-    {% for name in ['callers'] + counts %}
-        case
-            when callers >= {{ var('smallest_group') }} then {{ name }}::bigint
-        end as {{ name }},
-    {% endfor %}
-{% for name in seconds %}
-    case
-        when callers >= {{ var('smallest_group') }} then {{ name }}
-    end as {{ name }}{{ "," if not loop.last }}
+members as (
+    select distinct
+        business_day,
+        source,
+        dimension,
+        shown_member,
+        is_withheld
+    from merged
+),
 
-{% endfor %}
-from shown
+final as (
+    select
+        members.business_day,
+        members.source,
+        members.dimension,
+        members.shown_member as member,
+        shown.member_name,
+        date_trunc('week', members.business_day)::date as week_start,
+        date_trunc('month', members.business_day)::date as month_start,
+        members.is_withheld,
+        shown.callers,
+        shown.calls,
+        shown.phantom_calls,
+        shown.calls_connected,
+        shown.calls_abandoned_before_agent,
+        shown.abandoned_in_ivr,
+        shown.calls_contained,
+        shown.calls_after_hours,
+        shown.calls_transferred,
+        shown.queue_visits,
+        shown.calls_offered,
+        shown.calls_answered,
+        shown.calls_abandoned,
+        shown.answered_within_target,
+        shown.abandoned_within_target,
+        shown.answered_within_15s,
+        shown.answered_within_20s,
+        shown.answered_within_30s,
+        shown.short_abandons,
+        shown.answered_waits,
+        shown.abandoned_waits,
+        shown.answered_wait_seconds,
+        shown.abandoned_wait_seconds
+    from members
+    left join shown using (business_day, source, dimension, shown_member)  -- noqa: ST07
 )
 
 select * from final
