@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from datetime import UTC, datetime
@@ -121,14 +122,21 @@ def _write_index(settings: Settings) -> Path:
         for name, suite, good, link in rows
     )
     index = settings.data_docs / "index.html"
-    index.write_text(
+    _replace(
+        index,
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Audits</title>"
         f"<style>{STYLE.read_text(encoding='utf-8')}</style></head><body><div class='container'>"
         "<h1>Audits</h1><table><tr><th>Audit</th><th>Suite</th><th>Expectations</th></tr>"
         f"{lines}</table></div></body></html>",
-        encoding="utf-8",
     )
     return index
+
+
+def _replace(page: Path, text: str) -> None:
+    """Whoever opens the page meanwhile gets the old one or the new one, never half of one."""
+    partial = page.with_name(f".{page.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(page)
 
 
 def _keep_local(page: Path) -> None:
@@ -137,7 +145,7 @@ def _keep_local(page: Path) -> None:
     if OUTSIDE.search(text):
         style = f"<style>{STYLE.read_text(encoding='utf-8')}</style></head>"
         text = OUTSIDE.sub("", text).replace("</head>", style, 1)
-        page.write_text(text, encoding="utf-8")
+        _replace(page, text)
 
 
 def _forget_old(settings: Settings) -> None:
