@@ -198,6 +198,10 @@ class _AgainError(Exception):
         self.seconds = seconds
 
 
+class _OtherPageError(_AgainError):
+    """Another page than the one that was asked for: perhaps an earlier one was not it either."""
+
+
 class _MismatchError(Exception):
     """Pages that do not fit together: records came or went while they were read."""
 
@@ -236,16 +240,16 @@ class _Reading:
         """_AgainError where it cannot be the page that was asked for."""
         keys = self._keys(page)
         if keys and keys in self._before:
-            raise _AgainError(f"is page {self._before[keys]} again")
+            raise _OtherPageError(f"is page {self._before[keys]} again")
         if page.next_token and page.next_token in (self.token, *self._tokens):
-            raise _AgainError("names a next page that was read already")
+            raise _OtherPageError("names a next page that was read already")
         total = self.total if self.number else page.total
         if self.endpoint.total and total is None:
             raise _AgainError(f"tells no total at {self.endpoint.total}")
         if self.endpoint.page and total is not None:
             left = total - len(self.lines)
             if len(keys) < min(self._size or 1, left):
-                raise _AgainError(f"has {len(keys)} of the {left} records that are left")
+                raise _OtherPageError(f"has {len(keys)} of the {left} records that are left")
 
     def add(self, page: _Page) -> bool:
         """Take the page; whether it was the last one."""
@@ -377,7 +381,9 @@ class Pages:
                 reading.judge(page)
                 return page
             except _AgainError as again:
-                problem = str(again)
+                problem = f"page {reading.number + 1} {again}"
+                if isinstance(again, _OtherPageError) and attempt + 1 == PAGE_TRIES:
+                    raise _MismatchError(problem) from None
                 seconds = wait if again.seconds is None else again.seconds
                 if seconds > LONGEST_WAIT_SECONDS:
                     problem += f" and asks to wait {seconds:.0f} s"
@@ -386,8 +392,7 @@ class Pages:
                     time.sleep(seconds)
                 wait *= 2
         raise CallhouseError(
-            f"{endpoint.address(start)}: page {reading.number + 1} {problem}; nothing of the "
-            "interval was landed, the next look tries again"
+            f"{endpoint.address(start)}: {problem}; nothing of it was landed, the next look tries"
         )
 
     def _answer(self, client: httpx.Client, endpoint: Endpoint, asked: Mapping[str, str]) -> bytes:
