@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,16 @@ def test_hours_are_half_open_and_due_again_until_they_are_final(tmp_path: Path) 
     # Read when it is over, and with each of the two hours after it.
     versions = [found[0][1] for found in later]
     assert len(set(versions[:3])) == 3 and set(versions[2:]) == {versions[2]}
+
+
+def test_the_documented_mapping_is_one(tmp_path: Path) -> None:
+    page = settings_module.REPOSITORY / "docs" / "contributors" / "add-a-feed.md"
+    (text,) = re.findall(r"```yaml\n(feed: cloud_centre\n.*?)```", page.read_text(), re.DOTALL)
+    file = tmp_path / "cloud_centre.yaml"
+    file.write_text(text, encoding="utf-8")
+    (endpoint,) = mapping.load(file).pages
+    assert (endpoint.again, endpoint.most_pages, endpoint.size) == (48, 100, ("PageSize", 100))
+    assert isinstance(endpoint.auth, pages.Tokens)
 
 
 def test_bounds_are_written_as_the_vendor_wants_them(tmp_path: Path) -> None:
