@@ -350,10 +350,11 @@ class Unit:
     def _open_entry(self, inspection: Inspection) -> int:
         row = warehouse.one(
             self.connection,
-            "insert into ops.units (source, record, feed, name, content_hash, size_bytes, status) "
-            "values (%s, %s, %s, %s, %s, %s, 'landed') returning unit_id",
-            [self.feed.name, self.record.name, self.feed.file.stem, self.file.name,
-             inspection.content_hash, inspection.size_bytes],
+            "insert into ops.units "
+            "(source, record, kind, feed, name, content_hash, size_bytes, status) "
+            "values (%s, %s, %s, %s, %s, %s, %s, 'landed') returning unit_id",
+            [self.feed.name, self.record.name, "page" if self.is_latest else "file",
+             self.feed.file.stem, self.file.name, inspection.content_hash, inspection.size_bytes],
         )  # fmt: skip
         return int(row[0])
 
