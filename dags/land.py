@@ -5,8 +5,9 @@ quarantine. One DAG per registered feed.
 **Owner** data-engineering
 
 **Schedule** As soon as a file has arrived in `inbox/<feed>/` and has stopped growing; every ten
-minutes besides, because a wake-up can be lost. A feed with a `location` in object storage is looked
-through by that clock; an object is fetched once.
+minutes besides, because a wake-up can be lost. A feed with a `location` in object storage or with
+`pages` of a vendor is looked through by that clock; an object is fetched once, an interval of pages
+as often as the mapping says.
 
 **Rerun** Trigger the DAG: it takes what lies in the folder *now* (a now-run, there are no intervals
 to fill). Always safe: a file that was landed is recognised by its content and changes nothing. To
@@ -19,6 +20,8 @@ land a file again after its mapping was mended, move it back from `refused/` int
   says so); every look tries it again.
 - `land` failed: the warehouse or the disk. The files are still in the folder and nothing is half
   landed; the next run takes them.
+- An interval of pages is refused: the vendor's answers do not fit together or do not come. Nothing
+  of it is landed, and every look tries it again.
 - Rows are missing: `./callhouse status` shows the quarantine, with the reason for each row.
 - A feed has no DAG: its mapping cannot be read; `./callhouse doctor` says why.
 """

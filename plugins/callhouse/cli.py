@@ -161,15 +161,18 @@ def doctor() -> None:
 def land(
     source: Annotated[str, typer.Argument(help="Feed name, such as sample_hotline.")],
     paths: Annotated[
-        list[str],
-        typer.Argument(help="Files (plain or .gz), folders, s3://bucket/prefix or a table."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Files (plain or .gz), folders, s3://bucket/prefix, a table or a paged interface; "
+            "none: what is due at the feed's locations."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Land files as the DAGs do: every row is staged, quarantined or a duplicate."""
     from callhouse import landing
 
-    results = landing.land(_settings(), source, paths, progress=_progress)
+    results = landing.land(_settings(), source, paths or [], progress=_progress)
     if as_json:
         _print_json([dataclasses.asdict(r) for r in results])
     else:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -79,10 +79,14 @@ def land(
 ) -> list[UnitResult]:
     """Land files of feed `source`, one after the other. A refused file does not stop the others.
 
-    A folder among `paths` stands for the files in it, an address (`s3://bucket/prefix`, or
-    a table's) for what lies there.
+    A folder among `paths` stands for the files in it, an address (`s3://bucket/prefix`, a table's
+    or a paged interface's) for what lies there. Without any, what is due at the feed's locations.
     """
     feed = registry.feed(settings, source)
+    if not paths:
+        if not registry.locations(feed):
+            raise CallhouseError(f"{feed.file.name} names no location: name the files to land")
+        return land_location(settings, source, progress)
     with warehouse.connect(settings) as connection:
         registry.register(connection, feed)
     results: list[UnitResult] = []
@@ -121,7 +125,7 @@ def _land_objects(
                 results.append(UnitResult(feed.name, "", found.name, REFUSED, reason=str(problem)))
                 continue
             in_vain = 0
-            result = _land_file(settings, feed, path, progress)
+            result = _land_file(settings, feed, path, progress, is_latest=found.is_latest)
         results.append(result)
         if result.unit_id is not None:  # else not even the refusal could be recorded
             with warehouse.connect(settings) as connection:
@@ -134,14 +138,18 @@ def _land_objects(
     return results
 
 
-def _land_file(settings: Settings, feed: Feed, path: Path, progress: Progress | None) -> UnitResult:
+def _land_file(
+    settings: Settings, feed: Feed, path: Path, progress: Progress | None,
+    *, is_latest: bool = False,
+) -> UnitResult:  # fmt: skip
     record, inspection = "", None
     try:
         record = feed.record_for(path.name).name
         with feed.open(path) as file:
             inspection = file.inspect()
             with warehouse.connect(settings) as connection:
-                return Unit(settings, connection, feed, file, progress).land(inspection)
+                unit = Unit(settings, connection, feed, file, progress, is_latest=is_latest)
+                return unit.land(inspection)
     except OSError as error:
         return UnitResult(
             feed.name,
@@ -197,9 +205,9 @@ class Unit:
 
     def __init__(
         self, settings: Settings, connection: psycopg.Connection, feed: Feed, file: Reader,
-        progress: Progress | None = None,
+        progress: Progress | None = None, *, is_latest: bool = False,
     ) -> None:  # fmt: skip
-        self.settings, self.connection = settings, connection
+        self.settings, self.connection, self.is_latest = settings, connection, is_latest
         self.feed, self.file = feed, file
         self.record: Record = file.record
         self.progress = progress
@@ -216,6 +224,8 @@ class Unit:
     def land(self, inspection: Inspection) -> UnitResult:
         """Land the file; the caller commits by leaving the connection's block."""
         self.lock()
+        if self.is_latest:
+            inspection = self._after_the_last(inspection)
         if earlier := self._earlier(inspection):
             return earlier
         self.unit_id = self._open_entry(inspection)
@@ -280,6 +290,7 @@ class Unit:
             has_same_rows=_repeats(self.tally.hashes),
             has_same_keys=_repeats(self.tally.keys),
             is_newest=is_newest,
+            is_latest=self.is_latest,
         )
 
     def shaped(self, changed: set[datetime.date]) -> set[datetime.date]:
@@ -292,6 +303,21 @@ class Unit:
             EPOCH + datetime.timedelta(microseconds=self.tally.newest_event),
         )
         return store.shaped_days(changed, self.record.reach_days, self.feed.time_zone, newest)
+
+    def _after_the_last(self, inspection: Inspection) -> Inspection:
+        """The same with a hash that only the last unit of the name may share.
+
+        What goes back to an older content has changed, and so have names of one content.
+        """
+        last = self.connection.execute(
+            "select unit_id, content_hash from ops.units where source = %s and record = %s "
+            "and name = %s and status = 'landed' order by unit_id desc limit 1",
+            [self.feed.name, self.record.name, self.file.name],
+        ).fetchone()
+        unit_id, content = last or (self.file.name, "")
+        if content.partition(" ")[0] == inspection.content_hash:
+            return replace(inspection, content_hash=content)
+        return replace(inspection, content_hash=f"{inspection.content_hash} after {unit_id}")
 
     def _earlier(self, inspection: Inspection) -> UnitResult | None:
         row = self.connection.execute(
@@ -324,10 +350,11 @@ class Unit:
     def _open_entry(self, inspection: Inspection) -> int:
         row = warehouse.one(
             self.connection,
-            "insert into ops.units (source, record, feed, name, content_hash, size_bytes, status) "
-            "values (%s, %s, %s, %s, %s, %s, 'landed') returning unit_id",
-            [self.feed.name, self.record.name, self.feed.file.stem, self.file.name,
-             inspection.content_hash, inspection.size_bytes],
+            "insert into ops.units "
+            "(source, record, kind, feed, name, content_hash, size_bytes, status) "
+            "values (%s, %s, %s, %s, %s, %s, %s, 'landed') returning unit_id",
+            [self.feed.name, self.record.name, "page" if self.is_latest else "file",
+             self.feed.file.stem, self.file.name, inspection.content_hash, inspection.size_bytes],
         )  # fmt: skip
         return int(row[0])
 
@@ -541,21 +568,33 @@ def _take_back_grown(settings: Settings, feed: str) -> None:
 def land_location(
     settings: Settings, feed: str, progress: Progress | None = None
 ) -> list[UnitResult]:
-    """Land the objects at the feed's `location` that are new or have changed since they were read.
+    """Land what is new at the feed's locations, or has changed since it was read.
 
     Nothing is moved or written there. What was refused is tried again when it changes, or by
-    `land` with its address.
+    `land` with its address. A location that cannot be read keeps no other away.
     """
     found = registry.feed(settings, feed)
-    address = registry.location(found)
-    if address is None:
-        return []
+    results: list[UnitResult] = []
+    problems: list[CallhouseError] = []
+    for address in registry.locations(found):
+        try:
+            results += _land_new(settings, found, address, progress)
+        except CallhouseError as problem:
+            problems.append(problem)
+    if problems:
+        raise problems[0]
+    return results
+
+
+def _land_new(
+    settings: Settings, found: Feed, address: str, progress: Progress | None
+) -> list[UnitResult]:
     storage = registry.remote(settings, found, address)
     with warehouse.connect(settings) as connection:
         registry.register(connection, found)
         known = set(
             connection.execute(
-                "select address, version from ops.landed_objects where source = %s", [feed]
+                "select address, version from ops.landed_objects where source = %s", [found.name]
             ).fetchall()
         )
         # Of what was read, not of what lies there: a first look that broke off goes on from here.
@@ -565,7 +604,7 @@ def land_location(
             "inner join ops.units as u on o.unit_id = u.unit_id "
             # Plans reach ahead of everything else.
             "where o.source = %s and starts_with(o.address, %s) and u.record <> 'schedules'",
-            [feed, address.rstrip("/") + "/"],
+            [found.name, address.rstrip("/") + "/"],
         )
     new = (
         item

@@ -211,7 +211,7 @@ class Settlement:
 def settle(
     connection: psycopg.Connection, record: Record, source: str, unit_id: int,
     days: set[datetime.date], older_days: set[datetime.date],
-    *, has_same_rows: bool, has_same_keys: bool, is_newest: bool = True,
+    *, has_same_rows: bool, has_same_keys: bool, is_newest: bool = True, is_latest: bool = False,
 ) -> Settlement:  # fmt: skip
     """Drop exact duplicates, tell repeated keys apart, let new versions supersede old ones.
 
@@ -220,6 +220,7 @@ def settle(
     without a key have no versions: what is not the same row is another one. Records with a version
     say themselves which row counts, and plans take each other's place as a whole. Of rows that are
     not the newest (`is_newest`), keys without a version and plans are left to `settle_late`.
+    Rows that tell how things are now (`is_latest`) repeat only rows that count.
     """
     names: dict[str, sql.Composable] = {
         "table": identifier(record.table), "day": sql.Identifier(record.day),
@@ -231,7 +232,8 @@ def settle(
     )
     if record.partitioned:  # another call may have the same id at another time
         same_key += sql.SQL(" and o.{0} between n.{0} - 1 and n.{0} + 1").format(names["day"])
-    values = {"source": source, "unit": unit_id, "days": sorted(days), "older": sorted(older_days)}
+    values = {"source": source, "unit": unit_id, "days": sorted(days), "older": sorted(older_days),
+              "latest": is_latest}  # fmt: skip
 
     def run(statement: str) -> psycopg.Cursor:
         return connection.execute(sql.SQL(statement).format(**names, same_key=same_key), values)
@@ -279,7 +281,8 @@ def settle(
         duplicates += run(
             "delete from {table} as n where n.unit_id = %(unit)s and n.{day} = any(%(days)s) "
             "and exists (select from {table} as o where o.source = %(source)s "
-            "and o.unit_id <> %(unit)s and o.{day} = any(%(older)s) and o.row_hash = n.row_hash)"
+            "and o.unit_id <> %(unit)s and o.{day} = any(%(older)s) and o.row_hash = n.row_hash "
+            "and (o.superseded_by is null or not %(latest)s))"
         ).rowcount
     if record.version and not record.plan and (has_same_keys or older_days):
         superseded, other_days = _settle_versions(

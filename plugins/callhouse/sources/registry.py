@@ -72,6 +72,12 @@ def location(item: Feed) -> str | None:
     return address or None
 
 
+def locations(item: Feed) -> list[str]:
+    """`location`, and the addresses of its vendor's paged interface."""
+    own = location(item)
+    return [*([own] if own else []), *(page.base for page in getattr(item, "pages", ()))]
+
+
 def watch(item: Feed) -> watching.Watch | None:
     """How the feed's source delivers, where its YAML says so under `watch`."""
     node = document.read(item.file)
@@ -84,10 +90,14 @@ def names(settings: Settings) -> set[str]:
 
 
 def remote(settings: Settings, item: Feed, address: str) -> storage.Remote:
-    """What lists and fetches what lies at `address`: object storage, or the vendor's table."""
+    """What lists and fetches what lies at `address`: object storage, pages, a vendor's table."""
+    vendor = _mapping(item.vendor)
+    if address.startswith(storage.PAGES):
+        if not hasattr(vendor, "open_pages"):
+            raise CallhouseError(f"{item.file.name}: feeds of vendor {item.vendor} read no pages")
+        return cast(storage.Remote, vendor.open_pages(settings, item))
     if not storage.is_table(address):
         return storage.Storage(settings)
-    vendor = _mapping(item.vendor)
     if not hasattr(vendor, "open_table"):
         raise CallhouseError(f"{item.file.name}: feeds of vendor {item.vendor} read no tables")
     return cast(storage.Remote, vendor.open_table(settings, item))

@@ -20,6 +20,7 @@ from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 
 ADDRESS = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
+PAGES = ("https://", "http://")
 TABLES = ("postgresql://", "postgres://", "mysql://", "mariadb://")
 # What a killed landing left behind is nobody's after this time.
 LEFT_OVER_SECONDS = 86_400.0
@@ -27,11 +28,15 @@ LEFT_OVER_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """An object. `version` changes with its content."""
+    """An object. `version` changes with its content.
+
+    What `is_latest` says of its records holds from now on, also where they said it before.
+    """
 
     address: str
     size_bytes: int
     version: str
+    is_latest: bool = False
 
     @property
     def name(self) -> str:
@@ -56,8 +61,8 @@ def is_table(text: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` means object storage or a table, and not a path."""
-    return text.startswith("s3://") or is_table(text)
+    """Whether `text` means object storage, a table or a paged interface, and not a path."""
+    return text.startswith(("s3://", *PAGES)) or is_table(text)
 
 
 class Storage:

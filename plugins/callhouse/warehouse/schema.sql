@@ -52,7 +52,8 @@ create table if not exists ops.units (
 -- What a single row of the unit needs to be read again: its feed, and what only the file told.
 alter table ops.units add column if not exists feed text;
 alter table ops.units add column if not exists layout jsonb;
--- A refused file may come again, after its mapping was mended; a landed one may not.
+-- A refused file may come again, after its mapping was mended; a landed one may not. The hash of a
+-- page names the unit before it as well: going back to an older content is a change.
 create unique index if not exists units_once
 on ops.units (source, record, content_hash) where status = 'landed';
 

@@ -10,8 +10,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from callhouse.settings import Settings
 from callhouse.sources import contract, document
 from callhouse.sources.contract import Field, Reader, Record
+from callhouse.sources.delimited import pages
 from callhouse.sources.delimited.records import RECORDS
 from callhouse.sources.document import Node, near
 
@@ -110,6 +112,7 @@ class Feed:
     records: tuple[RecordMapping, ...]
     file: Path
     is_overridable: bool = False
+    pages: tuple[pages.Endpoint, ...] = ()
 
     @property
     def kinds(self) -> tuple[Record, ...]:
@@ -158,9 +161,18 @@ def load(file: Path, default_zone: str | None = None) -> Feed:
         zone,
         records,
         file,
+        pages=tuple(pages.read(item, zone, records) for item in node.blocks("pages", [])),
     )
+    for what in ("file", "base"):
+        if len({getattr(endpoint, what) for endpoint in feed.pages}) < len(feed.pages):
+            raise node.error("pages", "two entries have one 'file', or one 'url' and 'query'")
     node.finish()
     return feed
+
+
+def open_pages(settings: Settings, feed: Feed) -> pages.Pages:
+    """The vendor's paged interface, as landing reads it."""
+    return pages.Pages(settings, feed)
 
 
 def _record(node: Node) -> RecordMapping:
