@@ -197,8 +197,9 @@ class Unit:
 
     def __init__(
         self, settings: Settings, connection: psycopg.Connection, feed: Feed, file: Reader,
-        progress: Progress | None = None,
+        progress: Progress | None = None, *, kind: str = "file",
     ) -> None:  # fmt: skip
+        self.kind = kind  # file | tail (lines of one that grows)
         self.settings, self.connection = settings, connection
         self.feed, self.file = feed, file
         self.record: Record = file.record
@@ -221,7 +222,9 @@ class Unit:
         self.unit_id = self._open_entry(inspection)
         self.copy_all(self.file.batches(inspection))
         tally = self.tally
-        if tally.copied == 0 and tally.rejected >= WRONG_MAPPING_ROWS and tally.first_rejected:
+        is_nothing_read = tally.copied == 0 and tally.rejected >= WRONG_MAPPING_ROWS
+        # Lines of a file that grows tell nothing of the whole: they are set aside.
+        if is_nothing_read and tally.first_rejected and self.kind == "file":
             raise RefusedError(
                 f"{self.file.name}: none of its {tally.read} rows can be read; the first: "
                 f"{tally.first_rejected.reason}; correct {self.feed.file.name} or the export"
@@ -324,9 +327,10 @@ class Unit:
     def _open_entry(self, inspection: Inspection) -> int:
         row = warehouse.one(
             self.connection,
-            "insert into ops.units (source, record, feed, name, content_hash, size_bytes, status) "
-            "values (%s, %s, %s, %s, %s, %s, 'landed') returning unit_id",
-            [self.feed.name, self.record.name, self.feed.file.stem, self.file.name,
+            "insert into ops.units "
+            "(kind, source, record, feed, name, content_hash, size_bytes, status) "
+            "values (%s, %s, %s, %s, %s, %s, %s, 'landed') returning unit_id",
+            [self.kind, self.feed.name, self.record.name, self.feed.file.stem, self.file.name,
              inspection.content_hash, inspection.size_bytes],
         )  # fmt: skip
         return int(row[0])

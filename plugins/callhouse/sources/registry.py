@@ -19,7 +19,7 @@ from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 from callhouse.sources import document, storage
 from callhouse.sources import watch as watching
-from callhouse.sources.contract import Feed
+from callhouse.sources.contract import Feed, Tailed
 
 HERE = Path(__file__).parent
 
@@ -70,6 +70,20 @@ def location(item: Feed) -> str | None:
     if address and not (storage.ADDRESS.fullmatch(address) or storage.is_table(address)):
         raise node.error("location", f"'{address}' is no address: write s3://bucket/prefix")
     return address or None
+
+
+def tail(item: Feed) -> Path | None:
+    """The growing log that a collector follows for the feed: `tail` in its YAML."""
+    node = document.read(item.file)
+    path = Path(node.text("tail", ""))
+    if not node.has("tail"):
+        return None
+    if not isinstance(item, Tailed):
+        raise node.error("tail", "only a feed of queue logs follows a log")
+    if not path.is_absolute():
+        raise node.error("tail", f"'{path}' is no whole path: write /var/log/asterisk/queue_log")
+    item.record_for(path.name)
+    return path
 
 
 def watch(item: Feed) -> watching.Watch | None:
@@ -139,6 +153,7 @@ def _load(settings: Settings, file: Path) -> Feed:
     vendor = node.text("vendor", choices=tuple(vendors()))
     loaded = cast(Feed, _mapping(vendor).load(file, settings.time_zone))
     location(loaded)
+    tail(loaded)
     watch(loaded)
     return loaded
 

@@ -14,7 +14,7 @@ from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 
 HERE = Path(__file__).parent
-SCRIPTS = ("schema.sql", "publish.sql", "ledger.sql", "capture.sql")
+SCRIPTS = ("schema.sql", "publish.sql", "ledger.sql", "capture.sql", "live.sql")
 # Service logins; people get their own (see callhouse.security).
 SERVICE_LOGINS = ("callhouse_pipeline", "callhouse_superset", "airflow", "superset")
 GROUPS = ("callhouse_owner", "callhouse_reader")
