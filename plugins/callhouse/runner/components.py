@@ -75,6 +75,7 @@ def named(name: str) -> Component | None:
     """The component called `name`."""
     return COLLECTOR if name == COLLECTOR.name else BY_NAME.get(name)
 
+
 # Values that an operator may override by setting the same variable.
 AIRFLOW_DEFAULTS = {
     "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",

@@ -270,9 +270,7 @@ class Feed(Protocol):
 class Tailed(Feed, Protocol):
     """A feed whose log may be read line by line while it grows."""
 
-    def open_lines(
-        self, name: str, content: bytes, first_line: int, content_hash: str
-    ) -> Reader:
+    def open_lines(self, name: str, content: bytes, first_line: int, content_hash: str) -> Reader:
         """Lines of the log `name`, the first of which is number `first_line` of it.
 
         Only where the log ends may the last one lack its line end: it is cut off.

@@ -88,9 +88,7 @@ class Feed:
 
         return QueueLog(path, self)
 
-    def open_lines(
-        self, name: str, content: bytes, first_line: int, content_hash: str
-    ) -> Reader:
+    def open_lines(self, name: str, content: bytes, first_line: int, content_hash: str) -> Reader:
         """Lines of a log that grows."""
         from callhouse.sources.asterisk.queue_log import QueueLogLines
 
