@@ -191,6 +191,27 @@ def land(
 
 
 @app.command()
+def collect(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Feeds with `tail` in their YAML; all of them.")
+    ] = None,
+) -> None:
+    """Follow logs as they are written, until SIGTERM or Ctrl-C."""
+    import signal
+    import threading
+
+    from callhouse import live
+
+    found = live.tails(_settings(), names or [], say=_say)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    for tail in found:
+        _say(f"{tail.name}: follows {tail.path}")
+    live.collect(found, stop, _say)
+
+
+@app.command()
 def transform(
     full: Annotated[bool, typer.Option("--full", help="Rebuild every day ever landed.")] = False,
     days: Annotated[

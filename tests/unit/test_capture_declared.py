@@ -40,6 +40,19 @@ def test_every_vendor_may_say_how_it_delivers(settings: Settings) -> None:
     assert registry.watch(feed(settings, "")) is None
 
 
+def test_a_log_that_is_followed(settings: Settings) -> None:
+    assert registry.tail(feed(settings, "")) is None
+    log = registry.tail(feed(settings, "tail: /var/log/asterisk/queue_log"))
+    assert str(log) == "/var/log/asterisk/queue_log"
+    for said, sentence in (
+        ("tail: queue_log", "tail: 'queue_log' is no whole path"),
+        ("records: cdr\ntail: /var/log/asterisk/Master.csv", "only a feed of queue logs"),
+        ('files: "queue*"\ntail: /var/log/asterisk/full', "takes no file of this name"),
+    ):
+        with pytest.raises(CallhouseError, match=sentence):
+            feed(settings, said)
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [

@@ -82,20 +82,25 @@ def beat(
                 f"no device {device!r}: `capture status` lists them, and a new one is declared in "
                 f"{settings.devices_file}"
             )
-        return _beat(connection, device, sequence, device_at, newest_event_at, position, now)
+        return write_beat(
+            connection, device, sequence=sequence, device_at=device_at,
+            newest_event_at=newest_event_at, position=position, now=now,
+        )  # fmt: skip
 
 
 def looked(settings: Settings, feed: Feed, position: str, now: datetime | None = None) -> None:
     """A feed's DAG has looked through its folder and its location, to the end."""
     with warehouse.connect(settings) as connection:
         devices.enter_feed(connection, feed, now or datetime.now(UTC))
-        _beat(connection, feed.file.stem, None, None, None, position, now)
+        write_beat(connection, feed.file.stem, position=position, now=now)
 
 
-def _beat(
-    connection: psycopg.Connection, device: str, sequence: int | None, device_at: datetime | None,
-    newest_event_at: datetime | None, position: str | None, now: datetime | None,
+def write_beat(
+    connection: psycopg.Connection, device: str, *, sequence: int | None = None,
+    device_at: datetime | None = None, newest_event_at: datetime | None = None,
+    position: str | None = None, now: datetime | None = None,
 ) -> bool:  # fmt: skip
+    """`beat` of a device that is known, within the caller's transaction."""
     written = connection.execute(
         "insert into ops.heartbeats "
         "(device, beat_at, device_at, sequence, position, newest_event_at) "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,10 @@ def declare(connection: psycopg.Connection, settings: Settings, now: datetime) -
         if name in entered or registry.watch(feed):
             enter_feed(connection, feed, now)
     known, problems = registry.names(settings), []
+    for feed in feeds.values():
+        if registry.tail(feed):
+            enter_tail(connection, feed, now)
+            known.add(tail_name(feed))
     try:
         own = read(settings.devices_file, feeds)
     except CallhouseError as problem:
@@ -97,6 +102,31 @@ def enter_feed(connection: psycopg.Connection, feed: Feed, now: datetime) -> Non
     _enter(connection, values, watch.series, now)
 
 
+def tail_name(feed: Feed) -> str:
+    """The device that follows the feed's log: the drop folder's heartbeats are another one's."""
+    return f"{feed.file.stem}_tail"
+
+
+def enter_tail(connection: psycopg.Connection, feed: Feed, now: datetime) -> None:
+    """Enter the collector that follows the feed's log."""
+    said = registry.watch(feed) or UNDECLARED
+    watch = replace(
+        said, interval_seconds=watching.SHORTEST_INTERVAL, delay_seconds=None, due=None, series=()
+    )
+    values = {
+        "device": tail_name(feed),
+        "kind": "collector",
+        "label": f"{feed.label}, live",
+        "source": None,
+        "records": [],
+        "events_of": None,
+        "time_zone": feed.time_zone,
+        "is_declared": True,
+        **_of_watch(watch),
+    }
+    _enter(connection, values, (), now)
+
+
 def read(file: Path, feeds: dict[str, Feed]) -> list[dict[str, Any]]:
     """The devices that are declared in `file`; none where there is no file."""
     if not file.exists():
@@ -107,7 +137,8 @@ def read(file: Path, feeds: dict[str, Feed]) -> list[dict[str, Any]]:
         name = item.text("device")
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
             raise item.error("device", f"'{name}': use lower-case letters, digits and _")
-        if name in feeds or name in {device["device"] for device in found}:
+        tails = {tail_name(feed) for feed in feeds.values() if registry.tail(feed)}
+        if name in feeds or name in tails or name in {device["device"] for device in found}:
             raise item.error("device", f"'{name}' is a device already: choose another name")
         events_of = item.text("events_of", "") or None
         if events_of and (events_of not in feeds or not registry.watch(feeds[events_of])):

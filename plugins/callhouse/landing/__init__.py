@@ -205,8 +205,10 @@ class Unit:
 
     def __init__(
         self, settings: Settings, connection: psycopg.Connection, feed: Feed, file: Reader,
-        progress: Progress | None = None, *, is_latest: bool = False,
+        progress: Progress | None = None, *, kind: str = "file", is_latest: bool = False,
     ) -> None:  # fmt: skip
+        # file | tail (lines of one that grows) | page (an interval of an interface)
+        self.kind = "page" if is_latest else kind
         self.settings, self.connection, self.is_latest = settings, connection, is_latest
         self.feed, self.file = feed, file
         self.record: Record = file.record
@@ -231,7 +233,9 @@ class Unit:
         self.unit_id = self._open_entry(inspection)
         self.copy_all(self.file.batches(inspection))
         tally = self.tally
-        if tally.copied == 0 and tally.rejected >= WRONG_MAPPING_ROWS and tally.first_rejected:
+        is_nothing_read = tally.copied == 0 and tally.rejected >= WRONG_MAPPING_ROWS
+        # Lines of a file that grows tell nothing of the whole: they are set aside.
+        if is_nothing_read and tally.first_rejected and self.kind == "file":
             raise RefusedError(
                 f"{self.file.name}: none of its {tally.read} rows can be read; the first: "
                 f"{tally.first_rejected.reason}; correct {self.feed.file.name} or the export"
@@ -351,10 +355,10 @@ class Unit:
         row = warehouse.one(
             self.connection,
             "insert into ops.units "
-            "(source, record, kind, feed, name, content_hash, size_bytes, status) "
+            "(kind, source, record, feed, name, content_hash, size_bytes, status) "
             "values (%s, %s, %s, %s, %s, %s, %s, 'landed') returning unit_id",
-            [self.feed.name, self.record.name, "page" if self.is_latest else "file",
-             self.feed.file.stem, self.file.name, inspection.content_hash, inspection.size_bytes],
+            [self.kind, self.feed.name, self.record.name, self.feed.file.stem, self.file.name,
+             inspection.content_hash, inspection.size_bytes],
         )  # fmt: skip
         return int(row[0])
 

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
             environment = {k: os.environ[k] for k in kept if k in os.environ}
             os.chdir("/")
             os.execvpe(command[0], command, environment)  # noqa: S606 (no shell is wanted)
-        case ["run", name] if component := components.BY_NAME.get(name):
+        case ["run", name] if component := components.named(name):
             settings = settings_module.load()
             directory = components.working_directory(settings, component.kind)
             directory.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,14 @@ COMPONENTS = (
     ),
 )
 BY_NAME = {component.name: component for component in COMPONENTS}
+# Runs only where a feed follows a log.
+COLLECTOR = Component("collector", "airflow", ("python", "-m", "callhouse", "collect"))
+
+
+def named(name: str) -> Component | None:
+    """The component called `name`."""
+    return COLLECTOR if name == COLLECTOR.name else BY_NAME.get(name)
+
 
 # Values that an operator may override by setting the same variable.
 AIRFLOW_DEFAULTS = {

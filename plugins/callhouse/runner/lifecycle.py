@@ -111,6 +111,8 @@ def _judge(
         well = health.heartbeat_after(airflow, name, process.started)
     elif name == "superset-web":
         well = superset
+    elif name == components.COLLECTOR.name:
+        well = True  # whether it gets on, capture health judges by its heartbeats
     else:
         well = health.celery_ready(settings, name, process.started)
     return ComponentStatus(name, well, "running" if well else "starting")
@@ -145,7 +147,7 @@ def up(settings: Settings, report: Report) -> None:
         with _step(report, "warehouse roles and schemas"):
             preparation.bootstrap_warehouse(settings)
         _prepare_products(settings, report)
-        for name in components.BY_NAME:
+        for name in supervision.products(settings):
             supervisor.start(name)
         _wait_until_healthy(settings, report)
         report(f"up after {time.monotonic() - began:.0f} s")
@@ -304,7 +306,7 @@ def down(settings: Settings, report: Report) -> None:
             report("Callhouse is not running.")
             return
         if supervisor.answers():
-            _stop(supervisor, list(components.BY_NAME), 15)
+            _stop(supervisor, [*components.BY_NAME, components.COLLECTOR.name], 15)
             _stop(supervisor, ["postgres"], 40)
             supervisor.shut_down()
             deadline = time.monotonic() + 15

@@ -44,7 +44,15 @@ class Process:
 def names(settings: Settings) -> list[str]:
     """All components under supervision, in the order in which they start."""
     embedded = [] if settings.postgres_host else ["postgres"]
-    return [*embedded, *components.BY_NAME]
+    return [*embedded, *products(settings)]
+
+
+def products(settings: Settings) -> list[str]:
+    """All but the server."""
+    from callhouse.sources import registry  # takes long to import
+
+    follows = any(registry.tail(feed) for feed in registry.feeds(settings))
+    return [*components.BY_NAME, *([components.COLLECTOR.name] if follows else [])]
 
 
 def socket_path(settings: Settings) -> Path:
@@ -83,7 +91,8 @@ def configuration(settings: Settings) -> str:
         command = shlex.join([sys.executable, "-m", "callhouse.runner", "run", name])
         server = name == "postgres"
         # These end their own children in good order; a signal to all at once breaks it.
-        leads = server or components.BY_NAME[name].kind == "superset"
+        component = components.named(name)
+        leads = server or (component is not None and component.kind == "superset")
         lines += [
             "",
             f"[program:{name}]",
@@ -171,6 +180,10 @@ class Supervisor:
         try:
             self._call("startProcess", name, False)
         except xmlrpc.client.Fault as fault:
+            if "BAD_NAME" in fault.faultString:
+                raise CallhouseError(
+                    f"{name} is new here: run `./callhouse down`, then `./callhouse up`"
+                ) from None
             if "ALREADY_STARTED" not in fault.faultString:
                 raise CallhouseError(f"{name} did not start: {fault.faultString}") from None
 

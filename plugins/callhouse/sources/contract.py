@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 from callhouse.errors import CallhouseError
 
@@ -264,3 +264,14 @@ class Feed(Protocol):
 
     def open(self, path: Path) -> Reader:
         """The file, ready to be landed."""
+
+
+@runtime_checkable
+class Tailed(Feed, Protocol):
+    """A feed whose log may be read line by line while it grows."""
+
+    def open_lines(self, name: str, content: bytes, first_line: int, content_hash: str) -> Reader:
+        """Lines of the log `name`, the first of which is number `first_line` of it.
+
+        Only where the log ends may the last one lack its line end: it is cut off.
+        """

@@ -18,7 +18,7 @@ import yaml
 from callhouse.errors import CallhouseError
 
 # How files come, and when, is no vendor's business: the registry reads it, every feed may say it.
-DELIVERY = ("location", "watch")
+DELIVERY = ("location", "tail", "watch")
 
 
 class _Loader(yaml.BaseLoader):

@@ -19,7 +19,7 @@ from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 from callhouse.sources import document, storage
 from callhouse.sources import watch as watching
-from callhouse.sources.contract import Feed
+from callhouse.sources.contract import Feed, Tailed
 
 HERE = Path(__file__).parent
 
@@ -76,6 +76,20 @@ def locations(item: Feed) -> list[str]:
     """`location`, and the addresses of its vendor's paged interface."""
     own = location(item)
     return [*([own] if own else []), *(page.base for page in getattr(item, "pages", ()))]
+
+
+def tail(item: Feed) -> Path | None:
+    """The growing log that a collector follows for the feed: `tail` in its YAML."""
+    node = document.read(item.file)
+    path = Path(node.text("tail", ""))
+    if not node.has("tail"):
+        return None
+    if not isinstance(item, Tailed):
+        raise node.error("tail", "only a feed of queue logs follows a log")
+    if not path.is_absolute():
+        raise node.error("tail", f"'{path}' is no whole path: write /var/log/asterisk/queue_log")
+    item.record_for(path.name)
+    return path
 
 
 def watch(item: Feed) -> watching.Watch | None:
@@ -149,6 +163,7 @@ def _load(settings: Settings, file: Path) -> Feed:
     vendor = node.text("vendor", choices=tuple(vendors()))
     loaded = cast(Feed, _mapping(vendor).load(file, settings.time_zone))
     location(loaded)
+    tail(loaded)
     watch(loaded)
     return loaded
 

@@ -14,7 +14,9 @@ from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 
 HERE = Path(__file__).parent
-SCRIPTS = ("schema.sql", "access.sql", "publish.sql", "ledger.sql", "capture.sql")
+SCRIPTS = (
+    "schema.sql", "access.sql", "publish.sql", "ledger.sql", "capture.sql", "live.sql",
+)  # fmt: skip
 # Service logins; people get their own (see callhouse.security).
 SERVICE_LOGINS = ("callhouse_pipeline", "callhouse_superset", "airflow", "superset")
 GROUPS = ("callhouse_owner", "callhouse_reader")

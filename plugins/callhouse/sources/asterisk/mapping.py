@@ -88,6 +88,12 @@ class Feed:
 
         return QueueLog(path, self)
 
+    def open_lines(self, name: str, content: bytes, first_line: int, content_hash: str) -> Reader:
+        """Lines of a log that grows."""
+        from callhouse.sources.asterisk.queue_log import QueueLogLines
+
+        return QueueLogLines(name, self, content, first_line, content_hash)
+
 
 join = exchange.join
 
