@@ -54,6 +54,7 @@ def ensure(settings: Settings, server: psycopg.Connection, person: Person) -> No
             ("default_transaction_read_only", "on"),
             ("statement_timeout", "60s"),
             ("search_path", "bi"),
+            ("log_min_duration_statement", "0"),  # the audit trail reads them from the log
         ):
             server.execute(
                 sql.SQL("alter role {} set {} = {}").format(
