@@ -428,6 +428,14 @@ def test_the_command_ends_with_3_and_names_the_entry(
     assert found.stdout == f"entry {entry} was changed after it was written\n"
 
 
+WORKER = """
+import psycopg, sys
+with psycopg.connect(sys.argv[1], password=sys.argv[2], autocommit=True) as connection:
+    for number in range(200):
+        connection.execute(f"select {number} as number, {sys.argv[3]} as worker")
+"""
+
+
 def test_every_statement_at_once_is_there_once(
     settings: Settings, superuser: psycopg.Connection, collected: int
 ) -> None:
@@ -435,12 +443,8 @@ def test_every_statement_at_once_is_there_once(
     running = [
         subprocess.Popen(
             [sys.executable, "-c",
-             "import psycopg, sys\n"
-             "with psycopg.connect(sys.argv[1], autocommit=True) as c:\n"
-             "    for n in range(200):\n"
-             "        c.execute(f'select {n} as number, {sys.argv[2]} as worker')\n",
-             f"host=127.0.0.1 port={settings.postgres_port} dbname=callhouse user=director "
-             f"password={security.login_password(settings, 'director')}", str(worker)],
+             WORKER, f"host=127.0.0.1 port={settings.postgres_port} dbname=callhouse user=director",
+             security.login_password(settings, "director"), str(worker)],
         )
         for worker in range(3)
     ]  # fmt: skip
