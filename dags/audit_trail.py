@@ -11,8 +11,8 @@ now-run, there are no intervals to fill). Always safe: each line of a log is tak
 
 **Triage**
 - `collect` failed with "not as it was anchored": somebody has changed, removed or rewritten
-  entries. `./callhouse audit-trail verify` names the first; keep the anchor file and the logs, and
-  call the person who is responsible for security. `docs/operators/audit-trail.md` says how to go on.
+  entries. `./callhouse audit-trail verify` names the first; keep the anchor file and the logs,
+  and call who is responsible for security. `docs/operators/audit-trail.md` says how to go on.
 - `collect` failed with "were removed" or "cannot be read": a log was shortened, or its server is
   away. What is still in the logs is taken by the next run.
 """

@@ -34,7 +34,7 @@ OUTCOMES = {"42501": "denied", "25006": "denied", "57014": "cancelled",
             "28P01": "refused", "28000": "refused"}  # fmt: skip
 
 LITERAL = re.compile(r"'(?:[^']|'')*'")
-PASSWORD = re.compile(r"\bpassword(\s*=?\s*)'(?:[^']|'')*'", re.IGNORECASE)
+PASSWORD = re.compile(r"\b(password\s*=?\s*)'(?:[^']|'')*'", re.IGNORECASE)
 # Seven digits or more, with what people write between them; a date is none.
 NUMBER = re.compile(
     r"(?P<moment>(?<!\d)(?:19|20)\d\d-[01]\d-[0-3]\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?(?!\d))"
@@ -65,7 +65,7 @@ TEXTS = tuple(f.name for f in fields(Entry) if f.name not in ("row_count", "is_e
 
 def masked(statement: str) -> str:
     """`statement` without passwords; what looks like a caller is masked as in quarantine."""
-    text = PASSWORD.sub(r"password\1'***'", statement)
+    text = PASSWORD.sub(r"\1'***'", statement)
     text = LITERAL.sub(lambda m: store.masked(m[0]) if "@" in m[0] else m[0], text)
     return NUMBER.sub(lambda m: m[0] if m["moment"] else store.masked(m[0]), text)
 
@@ -81,6 +81,8 @@ def of_server(
     try:
         told = json.loads(line)
     except ValueError:
+        told = None
+    if not isinstance(told, dict):
         return _unreadable("postgres", line, position)
     user, severity = told.get("user"), told.get("error_severity", "")
     if not user:
@@ -201,13 +203,21 @@ def of_journal(line: bytes, position: str, origin: str) -> Entry | None:
         return None
     try:
         told = json.loads(line)
-        has_zone = datetime.fromisoformat(told["happened_at"]).tzinfo is not None
-        entry = Entry(**{**told, "origin": origin, "source_position": position})
-        entry = replace(entry, statement=masked(entry.statement or "") or None)
+        happened = datetime.fromisoformat(told["happened_at"])
+        given = Entry(**{**told, "origin": origin, "source_position": position})
+        count = given.row_count
+        if (
+            happened.tzinfo is None
+            or any(not isinstance(getattr(given, name), str | None) for name in TEXTS)
+            or not isinstance(given.is_export, bool)
+            or not (count is None or (type(count) is int and abs(count) < 2**63))
+        ):
+            return _unreadable(origin, line, position)
     except (ValueError, KeyError, TypeError):
         return _unreadable(origin, line, position)
-    has_texts = all(isinstance(getattr(entry, name), str | None) for name in TEXTS)
-    return entry if has_zone and has_texts else _unreadable(origin, line, position)
+    return replace(
+        given, happened_at=happened.isoformat(), statement=masked(given.statement or "") or None
+    )
 
 
 def _unreadable(origin: str, line: bytes, position: str) -> Entry:
