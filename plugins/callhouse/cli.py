@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import pwd
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -862,6 +863,7 @@ def main() -> None:
 
 # Commands that show or change data, or what someone may see: the audit trail has them.
 NOTED = ("land", "release", "metric", "psql", "access", "quarantine", "audit-trail list")
+COMMAND_WORD = re.compile(r"[a-z][a-z_-]*")
 
 
 @contextmanager
@@ -895,7 +897,7 @@ def _note(arguments: Sequence[str], outcome: str) -> None:
                 "action": "command",
                 "person": _account(),
                 "program": "callhouse",
-                "object_name": " ".join(itertools.takewhile(str.isidentifier, arguments[:2])),
+                "object_name": " ".join(itertools.takewhile(COMMAND_WORD.fullmatch, arguments[:2])),
                 "statement": shlex.join(["./callhouse", *arguments]),
                 "outcome": outcome,
             },

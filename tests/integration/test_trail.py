@@ -221,6 +221,10 @@ def test_what_people_did_in_airflow_is_taken_once(
             " event text, run_id text, owner text, owner_display_name text, extra text)"
         )
         airflow.execute(
+            "create table ab_user (username text, login_count integer, fail_login_count integer,"
+            " last_login timestamp)"
+        )
+        airflow.execute(
             "insert into log (dttm, dag_id, event, owner, owner_display_name, extra) values"
             " (now(), 'land', 'trigger_dag_run', 'admin', 'admin', '{\"conf\": \"13800138000\"}'),"
             " (now(), 'land', 'success', 'data-engineering', null, null)"
@@ -231,7 +235,12 @@ def test_what_people_did_in_airflow_is_taken_once(
         )  # fmt: skip
         assert "13800138000" not in entry["statement"]
         assert trail.collect(settings).added["airflow"] == 0
-        airflow.execute("drop table log")
+        # Two that failed, one that went well, one that failed.
+        for logins, failures, new in ((None, 2, 2), (1, 0, 1), (1, 1, 1), (1, 1, 0)):
+            airflow.execute("delete from ab_user")
+            airflow.execute("insert into ab_user values ('admin', %s, %s)", [logins, failures])
+            assert trail.collect(settings).added["airflow"] == new
+        airflow.execute("drop table log, ab_user")
 
 
 def test_only_auditors_read_it(

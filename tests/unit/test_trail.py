@@ -1,10 +1,10 @@
-"""How lines become entries of the audit trail, what is masked, how an entry is hashed and checked."""
+"""How lines become entries of the audit trail, what is masked, how entries are hashed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def test_nothing_hides_behind_what_is_left_out(text: str, action: str) -> None:
 def test_what_did_not_go_well(
     severity: str, state: str, statement: str | None, action: str | None, outcome: str | None
 ) -> None:
-    told = {"statement": statement} if statement else {}
+    told: dict[str, Any] = {"statement": statement} if statement else {}
     found = entry("some error", error_severity=severity, state_code=state, **told)
     assert (found and found.action, found and found.outcome) == (action, outcome)
     assert found is None or found.statement == statement
@@ -100,7 +100,8 @@ def test_what_did_not_go_well(
 
 def test_of_programs_only_what_a_person_does_with_their_logins_counts() -> None:
     def pipeline(message: str, **told: Any) -> Entry | None:
-        return entry(message, **{"user": "callhouse_pipeline", "application_name": "", **told})
+        program = {"user": "callhouse_pipeline", "application_name": ""}
+        return of_server(line(message, **{**program, **told}), "x.json:0", SERVICES)
 
     slow = "duration: 9000.0 ms  statement: select * from ops.units"
     assert pipeline(slow) is None
@@ -339,7 +340,8 @@ def test_log_ins_are_told_without_the_password(web: Any, home: Settings) -> None
     web.post("/login/", data={"username": "director", "password": "gu3ss"})
     web.post("/login/", data={"username": "director", "password": "right"})
     assert [(e["action"], e["person"], e["outcome"], e["address"]) for e in noted(home)] == [
-        ("login_failed", "director", "refused", "127.0.0.1"), ("login", "director", "ok", "127.0.0.1"),
+        ("login_failed", "director", "refused", "127.0.0.1"),
+        ("login", "director", "ok", "127.0.0.1"),
     ]  # fmt: skip
     assert "gu3ss" not in json.dumps(noted(home))
 

@@ -75,8 +75,6 @@ def _event(request: Any, response: Any) -> dict[str, Any] | None:
     if action is None:
         if status in (401, 403):
             action, named = "denied", {"path": f"{request.method} {path}"}
-        elif path.rstrip("/") == "/logout":
-            action = "logout"
         else:
             return None
     asked = _asked(request) if action in ("chart", "drill", "sql_lab", "export") else {}

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,25 +257,30 @@ def _journals(settings: Settings, connection: psycopg.Connection, problems: list
 
 
 def _airflow(settings: Settings, connection: psycopg.Connection) -> int:
-    """What people did by Airflow's pages and API, from its own table of events."""
+    """What people did by Airflow's pages, API and commands, and their log-ins, from its tables."""
     import psycopg
 
     from callhouse.security.trail.entries import Entry, masked
 
-    known = _position(connection, "airflow").get("log", 0)
+    position = _position(connection, "airflow")
     with psycopg.connect(
         settings.dsn("airflow", "airflow"), connect_timeout=10,
         options="-c default_transaction_read_only=on",
     ) as airflow:  # fmt: skip
-        there = airflow.execute("select to_regclass('public.log') is not null").fetchone()
+        there = airflow.execute("select to_regclass('log') is not null").fetchone()
         if not (there and there[0]):
             return 0  # not prepared yet
         # Events of tasks name no person.
         rows = airflow.execute(
             "select id, dttm, owner, event, concat_ws(' ', dag_id, run_id, task_id), extra "
-            "from log where id > %s and owner_display_name is not null and dttm is not null "
-            "order by id",
-            [known - LOOK_BACK],
+            "from log where id > %s and dttm is not null "
+            "and (owner_display_name is not null or event like 'cli%%') order by id",
+            [position.get("log", 0) - LOOK_BACK],
+        ).fetchall()
+        # Airflow tells of log-ins only by counting them; failed ones since the last that went well.
+        people = airflow.execute(
+            "select username, coalesce(login_count, 0), coalesce(fail_login_count, 0), "
+            "coalesce(last_login, now() at time zone 'UTC') at time zone 'UTC' from ab_user"
         ).fetchall()
     found = [
         Entry(
@@ -285,8 +290,27 @@ def _airflow(settings: Settings, connection: psycopg.Connection) -> int:
         )
         for number, when, who, event, what, extra in rows
     ]  # fmt: skip
-    newest = max((known, *(row[0] for row in rows)))
-    return _append(connection, "airflow", {"log": newest}, found)
+    position["log"] = max((position.get("log", 0), *(row[0] for row in rows)))
+    for name, logins, failures, when in people:
+        counted = position.get(f"logins of {name}", 0)
+        found += [
+            Entry(
+                happened_at=when.isoformat(), origin="airflow", action="login", person=name,
+                source_position=f"airflow.ab_user:{name}:{number}",
+            )
+            for number in range(counted + 1, logins + 1)
+        ]  # fmt: skip
+        failed = position.get(f"failures of {name}", 0) if counted == logins else 0
+        found += [
+            Entry(
+                happened_at=datetime.now(UTC).isoformat(), origin="airflow", action="login_failed",
+                person=name, outcome="refused",
+                source_position=f"airflow.ab_user:{name}:{logins}:{number}",
+            )
+            for number in range(failed + 1, failures + 1)
+        ]  # fmt: skip
+        position |= {f"logins of {name}": logins, f"failures of {name}": failures}
+    return _append(connection, "airflow", position, found)
 
 
 def _dbt(connection: psycopg.Connection) -> int:

@@ -13,6 +13,7 @@ from callhouse.landing import store
 
 SUPERSET = "callhouse superset"  # application_name of Superset's connections
 PSQL = "callhouse psql"  # of `./callhouse psql`, followed by the account that called it
+PROGRAMS = (None, "dbt", "callhouse-audit")  # how this project's own programs name themselves
 
 DURATION = re.compile(
     r"duration: (?P<ms>[\d.]+) ms  (?:statement|execute .*?|fastpath function call): (?P<text>.*)",
@@ -123,7 +124,7 @@ def _success(told: dict[str, Any], *, is_service: bool, has_pgaudit: bool) -> di
     if authorized := AUTHORIZED.fullmatch(message):
         program = authorized[1]
         # Superset connects for every query; programs of services say nothing about themselves.
-        if program == SUPERSET or (is_service and program in (None, "dbt")):
+        if program == SUPERSET or (is_service and program in PROGRAMS):
             return None
         return {"action": "login", "program": program}
     if is_service:
