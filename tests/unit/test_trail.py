@@ -31,8 +31,8 @@ def line(message: str, **told: Any) -> bytes:
     ).encode()  # fmt: skip
 
 
-def entry(message: str, *, has_pgaudit: bool = False, **told: Any) -> Entry | None:
-    return of_server(line(message, **told), "x.json:0", SERVICES, has_pgaudit=has_pgaudit)
+def entry(message: str, **told: Any) -> Entry | None:
+    return of_server(line(message, **told), "x.json:0", SERVICES)
 
 
 def test_a_statement_begins_when_its_duration_says() -> None:
@@ -123,17 +123,22 @@ def test_log_ins_of_superset_for_each_query_are_not_told() -> None:
     assert entry(authorized)
 
 
-AUDIT = 'AUDIT: SESSION,1,1,READ,SELECT,VIEW,bi.data_status,"select a, ""b"" from x",<none>'
+AUDIT = 'AUDIT: SESSION,1,1,READ,SELECT,VIEW,bi.data_status,"select a, ""b"" from x"'
 
 
-def test_lines_of_pgaudit_take_the_place_of_the_others() -> None:
-    found = entry(f"{AUDIT},12", has_pgaudit=True)
+def test_of_programs_pgaudit_tells_and_of_people_the_statement_log() -> None:
+    service = {"user": "callhouse_pipeline", "application_name": "psql"}
+    found = entry(f"{AUDIT},<none>,12", **service)
     assert found
     assert (found.object_name, found.row_count) == ("bi.data_status", 12)
     assert found.statement == 'select a, "b" from x'
-    assert entry("duration: 1.0 ms  statement: select 2", has_pgaudit=True) is None
-    assert entry(AUDIT.replace("1,1,", "1,2,"), has_pgaudit=True) is None  # within a function
-    assert entry(AUDIT) is None
+    found = entry(f"{AUDIT},13800138000", **service)
+    assert found and found.statement == 'select a, "b" from x\n-- parameters: ###########'
+    within_a_function = AUDIT.replace("1,1,", "1,2,")
+    assert entry(f"{within_a_function},<none>", **service) is None
+    # It would be the second entry of the same statement.
+    assert entry(f"{AUDIT},<none>") is None
+    assert entry(f"{AUDIT},<none>", user="postgres", application_name="callhouse psql x") is None
 
 
 def test_a_damaged_line_is_told_and_shows_no_number() -> None:

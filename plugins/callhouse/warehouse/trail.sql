@@ -140,15 +140,8 @@ begin
 end
 $$;
 
-create or replace function trail.has_pgaudit() returns boolean
-language sql stable security definer set search_path = pg_catalog as $$
-    select current_setting('shared_preload_libraries') ~ '\mpgaudit\M'
-$$;
-revoke execute on function
-    trail.log_files(), trail.read_log(text, bigint, bigint), trail.has_pgaudit()
-from public;
-grant execute on function
-    trail.log_files(), trail.read_log(text, bigint, bigint), trail.has_pgaudit()
+revoke execute on function trail.log_files(), trail.read_log(text, bigint, bigint) from public;
+grant execute on function trail.log_files(), trail.read_log(text, bigint, bigint)
 to callhouse_trail;
 
 -- Background work of Superset; people's logins get it from callhouse.security.people.

@@ -225,7 +225,6 @@ def _server_log(connection: psycopg.Connection, problems: list[str]) -> int:
             "the server writes no log that can be read: set logging_collector = on and "
             "log_destination = jsonlog, and restart it"
         )
-    has_pgaudit = bool(warehouse.one(connection, "select trail.has_pgaudit()")[0])
 
     def read(name: str, start: int, length: int) -> bytes:
         return bytes(
@@ -233,7 +232,7 @@ def _server_log(connection: psycopg.Connection, problems: list[str]) -> int:
         )
 
     def parse(line: bytes, position: str) -> Entry | None:
-        return of_server(line, position, services, has_pgaudit=has_pgaudit)
+        return of_server(line, position, services)
 
     return _follow(connection, "postgres", files, read, parse, problems)
 

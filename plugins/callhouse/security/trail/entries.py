@@ -71,13 +71,12 @@ def masked(statement: str) -> str:
     return NUMBER.sub(lambda m: m[0] if m["moment"] else store.masked(m[0]), text)
 
 
-def of_server(
-    line: bytes, position: str, services: frozenset[str], *, has_pgaudit: bool = False
-) -> Entry | None:
+def of_server(line: bytes, position: str, services: frozenset[str]) -> Entry | None:
     """The entry of a line of the server's jsonlog; None where the line tells of no access.
 
     Of `services` (logins of programs) only what a person does with them counts: log-ins of
-    interactive programs, refused log-ins, and the statements of `./callhouse psql`.
+    interactive programs, refused log-ins, the statements of `./callhouse psql`, and what pgaudit was
+    told to log of them. Of people the statement log has more than pgaudit: how a statement ended.
     """
     try:
         told = json.loads(line)
@@ -94,7 +93,7 @@ def of_server(
     if severity in ("ERROR", "FATAL", "PANIC"):
         found = _failure(told, is_service=is_service)
     elif severity == "LOG":
-        found = _success(told, is_service=is_service, has_pgaudit=has_pgaudit)
+        found = _success(told, is_service=is_service)
     else:
         return None
     if found is None:
@@ -119,7 +118,7 @@ def of_server(
     )
 
 
-def _success(told: dict[str, Any], *, is_service: bool, has_pgaudit: bool) -> dict[str, Any] | None:
+def _success(told: dict[str, Any], *, is_service: bool) -> dict[str, Any] | None:
     message = told.get("message", "")
     if authorized := AUTHORIZED.fullmatch(message):
         program = authorized[1]
@@ -128,10 +127,8 @@ def _success(told: dict[str, Any], *, is_service: bool, has_pgaudit: bool) -> di
             return None
         return {"action": "login", "program": program}
     if is_service:
-        return None
-    if has_pgaudit and AUDIT.match(message):
-        return _told_by_pgaudit(message)
-    if not has_pgaudit and (logged := DURATION.fullmatch(message)):
+        return _told_by_pgaudit(message) if AUDIT.match(message) else None
+    if logged := DURATION.fullmatch(message):
         found = _statement(logged["text"])
         return found and {**found, "lasted": float(logged["ms"])}
     return None
@@ -161,6 +158,8 @@ def _told_by_pgaudit(message: str) -> dict[str, Any] | None:
         return None
     if cells[6]:
         found["object_name"] = cells[6]
+    if not cells[8].startswith("<"):
+        found["statement"] += f"\n-- parameters: {cells[8]}"
     if len(cells) > 9 and cells[9].isdigit():
         found["row_count"] = int(cells[9])
     return found
