@@ -52,6 +52,8 @@ def test_a_statement_begins_when_its_duration_says() -> None:
      "duration: 0.1 ms  statement: BEGIN",
      "duration: 0.1 ms  statement: set search_path to bi;",
      "duration: 0.1 ms  statement: SELECT 1",
+     "duration: 0.1 ms  statement: SELECT t.oid, typarray\nFROM pg_type t JOIN pg_namespace ns\n"
+     "    ON typnamespace = ns.oid\nWHERE typname = 'hstore';\n",
      "duration: 6000.1 ms",
      "disconnection: session time: 0:00:01.2 user=director database=callhouse host=10.1.2.3",
      "connection received: host=10.1.2.3 port=4711",

@@ -24,7 +24,9 @@ AUDIT = re.compile(r"AUDIT: SESSION,\d+,\d+,\w+,")
 # One statement that reads nothing: what drivers send by themselves.
 SILENT = re.compile(
     r"\s*(?:(?:begin|commit|rollback|abort|end|start\s+transaction|savepoint|release|deallocate"
-    r"|discard|close|set|show)\b[^;]*|select\s+(?:1|pg_catalog\.version\(\)|current_schema\(\)))"
+    r"|discard|close|set|show)\b[^;]*|select\s+(?:1|pg_catalog\.version\(\)|current_schema\(\))"
+    r"|select\s+t\.oid,\s+typarray\s+from\s+pg_type\s+t\s+join\s+pg_namespace\s+ns"
+    r"\s+on\s+typnamespace\s+=\s+ns\.oid\s+where\s+typname\s+=\s+'hstore')"
     r";?\s*",
     re.IGNORECASE,
 )
@@ -75,7 +77,7 @@ def of_server(line: bytes, position: str, services: frozenset[str]) -> Entry | N
     """The entry of a line of the server's jsonlog; None where the line tells of no access.
 
     Of `services` (logins of programs) only what a person does with them counts: log-ins of
-    interactive programs, refused log-ins, the statements of `./callhouse psql`, and what pgaudit was
+    interactive programs, refused log-ins, statements of `./callhouse psql`, and what pgaudit was
     told to log of them. Of people the statement log has more than pgaudit: how a statement ended.
     """
     try:
