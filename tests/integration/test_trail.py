@@ -212,6 +212,24 @@ def test_a_line_that_is_cut_off_is_told_and_the_next_is_kept(
     assert found == [("dashboard", "director"), ("unreadable", None), ("dashboard", "director")]
 
 
+def test_old_logs_go_when_they_have_been_read(
+    settings: Settings, superuser: psycopg.Connection, collected: int
+) -> None:
+    folder = journal.directory(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    event = b'{"happened_at": "2026-01-01T00:00:00Z", "action": "chart"}\n'
+    old, cut = folder / "superset-2026-01-01.jsonl", folder / "superset-2026-01-02.jsonl"
+    old.write_bytes(event)
+    cut.write_bytes(event + b"{")
+    for file in (old, cut):
+        os.utime(file, (0, 0))
+    assert len(since(settings, superuser, collected)) == 2
+    trail.collect(settings)
+    assert (old.exists(), cut.exists()) == (False, True)
+    cut.unlink()
+    assert trail.verify(settings).problem is None
+
+
 def test_what_people_did_in_airflow_is_taken_once(
     settings: Settings, superuser: psycopg.Connection, collected: int
 ) -> None:

@@ -21,6 +21,13 @@ from callhouse.settings import Settings
 SERVICES = frozenset({"callhouse_pipeline", "callhouse_superset", "postgres"})
 
 
+# What psycopg2 asks for itself.
+HSTORE = (
+    "SELECT t.oid, typarray\nFROM pg_type t JOIN pg_namespace ns\n"
+    "    ON typnamespace = ns.oid\nWHERE typname = 'hstore';\n"
+)
+
+
 # ---------------------------------------------------------------------------- the server's log
 def line(message: str, **told: Any) -> bytes:
     return json.dumps(
@@ -52,8 +59,7 @@ def test_a_statement_begins_when_its_duration_says() -> None:
      "duration: 0.1 ms  statement: BEGIN",
      "duration: 0.1 ms  statement: set search_path to bi;",
      "duration: 0.1 ms  statement: SELECT 1",
-     "duration: 0.1 ms  statement: SELECT t.oid, typarray\nFROM pg_type t JOIN pg_namespace ns\n"
-     "    ON typnamespace = ns.oid\nWHERE typname = 'hstore';\n",
+     f"duration: 0.1 ms  statement: {HSTORE}",
      "duration: 6000.1 ms",
      "disconnection: session time: 0:00:01.2 user=director database=callhouse host=10.1.2.3",
      "connection received: host=10.1.2.3 port=4711",
@@ -327,6 +333,10 @@ def web(home: Settings) -> Iterator[Any]:
         g.other = 1
         return "no", 403
 
+    @app.put("/api/v1/dashboard/3/colors")
+    def colors() -> Any:
+        return "no", 403
+
     @app.get("/api/v1/dashboard/<id_or_slug>", endpoint=superset_trail.DASHBOARD)
     def board(id_or_slug: str) -> Any:
         return jsonify({"result": {}})
@@ -391,6 +401,7 @@ def test_whatever_is_refused_is_told(web: Any, home: Settings) -> None:
 def test_a_board_is_one_event_and_pages_without_data_are_none(web: Any, home: Settings) -> None:
     web.get("/api/v1/dashboard/operations")
     web.get("/nowhere")
+    web.put("/api/v1/dashboard/3/colors")
     assert [(e["action"], e["object_name"]) for e in noted(home)] == [("dashboard", "operations")]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,6 +27,8 @@ LOGIN = "callhouse_trail"
 PIECE = 8 * 2**20  # bytes of a log that are read and appended at once
 # Rows whose numbers were given out earlier may become visible later: so many are read once more.
 LOOK_BACK = 500
+# Logs are kept for so long after their last line; what is in the trail stays.
+LOG_DAYS = 30
 LISTED = ("entry_id", "happened_at", "person", "origin", "address", "program", "action",
           "object_name", "row_count", "is_export", "outcome", "statement")  # fmt: skip
 
@@ -65,6 +68,7 @@ def collect(settings: Settings) -> Collected:
             "airflow": lambda: _airflow(settings, connection),
             "dbt": lambda: _dbt(connection),
         }
+        _remove_old_logs(settings, connection)
         for source, read in sources.items():
             try:
                 added[source] = read()
@@ -207,6 +211,23 @@ def _follow(
             position[name] = place
             added += _append(connection, source, position, found)
     return added
+
+
+def _remove_old_logs(settings: Settings, connection: psycopg.Connection) -> None:
+    """Logs on this machine that have been read to their end and that nobody writes any more."""
+    from callhouse.runner import postgres
+    from callhouse.security.trail import journal
+
+    servers = [directory / "log" for directory in postgres.data_directories(settings)]
+    for source, folders in (("postgres", servers), ("journal", [journal.directory(settings)])):
+        read = _position(connection, source)
+        for folder in folders:
+            for file in folder.glob("*.json*"):
+                about = file.stat()
+                is_old = about.st_mtime < time.time() - LOG_DAYS * 86400
+                if is_old and read.get(file.name) == about.st_size:
+                    file.unlink()
+                    file.with_suffix(".log").unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------------------- sources
