@@ -20,6 +20,7 @@ from callhouse.runner import components, postgres
 from callhouse.security import people, trail
 from callhouse.security.trail import journal
 from callhouse.settings import REPOSITORY, Settings
+from callhouse.transform import marts
 
 Superuser = Callable[..., list[tuple[Any, ...]]]
 EVERYTHING = (("all", "*"),)
@@ -259,6 +260,13 @@ def test_what_people_did_in_airflow_is_taken_once(
             airflow.execute("insert into ab_user values ('admin', %s, %s)", [logins, failures])
             assert trail.collect(settings).added["airflow"] == new
         airflow.execute("drop table log, ab_user")
+
+
+def test_readers_reach_it_by_row_security_alone(
+    connection: psycopg.Connection, collected: int
+) -> None:
+    # What publishing refuses: a relation that readers see without.
+    assert marts.unprotected(connection) == []
 
 
 def test_only_auditors_read_it(

@@ -114,8 +114,6 @@ grant execute on function trail.append(text, jsonb, jsonb) to callhouse_trail;
 grant select on trail.entries, trail.positions to callhouse_trail;
 
 reset role;
--- Its view asks who reads.
-grant usage on schema sec to callhouse_trail_owner;
 
 -- ---------------------------------------------------------------- the server's log
 -- Of the superuser, because only it may read files: nothing but the log's, and for one login.
@@ -161,9 +159,34 @@ language sql stable security definer set search_path = pg_catalog as $$
 $$;
 alter function sec.reads_trail() owner to callhouse_owner;
 revoke execute on function sec.reads_trail() from public;
-grant execute on function sec.reads_trail() to callhouse_reader, callhouse_trail_owner;
+grant execute on function sec.reads_trail() to callhouse_reader;
 
-create or replace view bi.fct_access_audit with (security_barrier) as
+alter table trail.entries enable row level security, force row level security;
+drop policy if exists appending on trail.entries;
+create policy appending on trail.entries to callhouse_trail_owner using (true) with check (true);
+drop policy if exists collecting on trail.entries;
+create policy collecting on trail.entries for select to callhouse_trail using (true);
+drop policy if exists auditing on trail.entries;
+create policy auditing on trail.entries for select to callhouse_reader
+using ((select sec.reads_trail()));
+grant usage on schema trail to callhouse_reader;
+grant select (
+    entry_id,
+    happened_at,
+    recorded_at,
+    person,
+    origin,
+    address,
+    program,
+    action,
+    object_name,
+    statement,
+    row_count,
+    is_export,
+    outcome
+) on trail.entries to callhouse_reader;
+
+create or replace view bi.fct_access_audit with (security_invoker = true) as
 select
     entry_id,
     happened_at,
@@ -178,9 +201,8 @@ select
     row_count,
     is_export,
     outcome
-from trail.entries
-where sec.reads_trail();
-alter view bi.fct_access_audit owner to callhouse_trail_owner;
+from trail.entries;
+alter view bi.fct_access_audit owner to callhouse_owner;
 grant select on bi.fct_access_audit to callhouse_reader;
 comment on view bi.fct_access_audit is
 'One row per access, log-in, refusal or command: who, when, from where, what, with which outcome.';
