@@ -1,7 +1,10 @@
 # Two images from one recipe, because Superset and Airflow need different SQLAlchemy versions.
 FROM python:3.11-slim-bookworm AS base
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin callhouse \
-    && install --directory --owner=callhouse --group=callhouse --mode=0750 /var/lib/callhouse
+    && install --directory --owner=callhouse --group=callhouse --mode=0750 /var/lib/callhouse \
+        /var/lib/callhouse/logs \
+    && install --directory --owner=callhouse --group=callhouse --mode=0700 \
+        /var/lib/callhouse/logs/trail
 WORKDIR /opt/callhouse
 ENV PYTHONUNBUFFERED=1 CALLHOUSE_HOME=/var/lib/callhouse CALLHOUSE_POSTGRES=system
 VOLUME /var/lib/callhouse

@@ -20,6 +20,7 @@ from celery.schedules import crontab
 from callhouse import settings as _callhouse_settings
 from callhouse.bi import audit_pages as _audit_pages
 from callhouse.bi import superset_access as _access
+from callhouse.bi import superset_trail as _trail
 from callhouse.bi import theme as _theme
 from callhouse.bi import words as _words
 
@@ -50,7 +51,7 @@ PERMANENT_SESSION_LIFETIME = timedelta(hours=12)
 # ---------------------------------------------------------------- who sees what
 # One Postgres login per person: row security then holds for charts, drill, SQL and exports alike.
 DB_CONNECTION_MUTATOR = _access.connection_mutator(_settings)
-QUERY_LOGGER = _access.log_query
+QUERY_LOGGER = _trail.log_query
 AUTH_USER_REGISTRATION = False
 PUBLIC_ROLE_LIKE = None
 AUTH_RATE_LIMITED = True
@@ -163,9 +164,10 @@ BABEL_DEFAULT_LOCALE = _settings.language
 
 
 def FLASK_APP_MUTATOR(app: Any) -> None:  # noqa: N802  # Superset's name
-    """What is added to Superset: mended words, and the pages of audits."""
+    """What is added to Superset: mended words, the pages of audits, and the audit trail."""
     _words.mend(app)
     _audit_pages.serve(app, _settings)
+    _trail.install(app, _settings)
 
 
 APP_NAME = "Callhouse"

@@ -7,11 +7,15 @@ a person (a refused file, a held day, an unhealthy component, a failed expectati
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import pwd
+import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -40,6 +44,8 @@ quarantine = typer.Typer(help="Rows that could not be read.", no_args_is_help=Tr
 app.add_typer(quarantine, name="quarantine")
 capture = typer.Typer(help="Who delivers: health, incidents, heartbeats.", no_args_is_help=True)
 app.add_typer(capture, name="capture")
+audit_trail = typer.Typer(help="Who looked at what.", no_args_is_help=True)
+app.add_typer(audit_trail, name="audit-trail")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -387,6 +393,12 @@ def psql(
     if command:
         arguments += ["-c", command]
     environment = {**os.environ, "PGPASSWORD": password}
+    if not person:
+        # People's logins have it anyway.
+        options = os.environ.get("PGOPTIONS", "")
+        environment["PGOPTIONS"] = f"{options} -c log_min_duration_statement=0"
+        environment["PGAPPNAME"] = f"callhouse psql {_account()}"
+    _note(sys.argv[1:], "started")  # psql takes the place of this process
     try:
         os.execvpe(client, arguments, environment)  # noqa: S606
     except FileNotFoundError:
@@ -914,6 +926,64 @@ def capture_beat(
     print(f"{device}: {'heard' if is_new else 'known already'}")
 
 
+@audit_trail.command("collect")
+def audit_trail_collect(as_json: AsJson = False) -> None:
+    """Read every source now, as the DAG does every minute; 3 where something is wrong with one."""
+    from callhouse.security import trail
+
+    collected = trail.collect(_settings())
+    if as_json:
+        _print_json(dataclasses.asdict(collected))
+    else:
+        for source, number in collected.added.items():
+            print(f"{source}: {number} new entries")
+        for problem in collected.problems:
+            print(f"problem: {problem}")
+    if collected.problems:
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@audit_trail.command("verify")
+def audit_trail_verify(
+    anchors: Annotated[
+        Path | None, typer.Option("--anchors", help="A copy of the anchor file kept elsewhere.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk the whole chain; 3, and the first entry at fault, where it is not as it was written."""
+    from callhouse.security import trail
+
+    if anchors and not anchors.is_file():
+        raise CallhouseError(f"{anchors} is no file: give a copy of the anchor file")
+    verdict = trail.verify(_settings(), anchors)
+    if as_json:
+        _print_json(dataclasses.asdict(verdict))
+    else:
+        print(
+            verdict.problem
+            or f"{verdict.entries} entries are as they were written, {verdict.anchors} anchors "
+            f"agree; head {verdict.head}"
+        )
+    if verdict.problem:
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
+@audit_trail.command("list")
+def audit_trail_list(
+    person: Annotated[str | None, typer.Option("--person", help="Only of this one.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="First day, in UTC.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Entries that have been collected, the newest first."""
+    from callhouse.security import trail
+
+    rows = trail.list_entries(_settings(), person, _day(since) if since else None)
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_table(trail.LISTED, [tuple(row.values()) for row in rows])
+
+
 def _instant(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
@@ -936,14 +1006,61 @@ def _account() -> str:
 
 def main() -> None:
     """Run the command line; problems are told in one sentence."""
+    arguments = sys.argv[1:]
     try:
-        app(args=_expand(sys.argv[1:]), prog_name="callhouse")
+        with _noted(arguments):
+            app(args=_expand(arguments), prog_name="callhouse")
     except CallhouseError as problem:
         print(f"callhouse: {problem}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("callhouse: stopped", file=sys.stderr)
         sys.exit(130)
+
+
+# Commands that show or change data, or what someone may see: the audit trail has them.
+NOTED = ("land", "release", "metric", "psql", "access", "quarantine", "audit-trail list")
+COMMAND_WORD = re.compile(r"[a-z][a-z_-]*")
+
+
+@contextmanager
+def _noted(arguments: Sequence[str]) -> Iterator[None]:
+    """Note in the audit trail what was called, and how it ended."""
+    words = " ".join(arguments)
+    if not words.startswith(NOTED) or {"-h", "--help"} & set(arguments):
+        yield
+        return
+    outcome = "failed"
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code in (0, None):
+            outcome = "ok"
+        elif ended.code == NEEDS_A_PERSON:
+            outcome = "needs a person"
+        raise
+    finally:
+        _note(arguments, outcome)
+
+
+def _note(arguments: Sequence[str], outcome: str) -> None:
+    from callhouse.security.trail import journal
+
+    try:
+        journal.write(
+            _settings(),
+            "callhouse",
+            {
+                "action": "command",
+                "person": _account(),
+                "program": "callhouse",
+                "object_name": " ".join(itertools.takewhile(COMMAND_WORD.fullmatch, arguments[:2])),
+                "statement": shlex.join(["./callhouse", *arguments]),
+                "outcome": outcome,
+            },
+        )
+    except OSError as error:
+        raise CallhouseError(f"the audit trail cannot be written ({error}): mend that") from None
 
 
 def _expand(arguments: list[str]) -> list[str]:

@@ -61,12 +61,13 @@ RELATIONS = {
         ),
         LEDGER,
     ),
+    "fct_access_audit": TRAIL,
 }  # fmt: skip
 # A view over fct_calls, whose rows are grouped: compared in test_sample_truth.
 GROUPED = ("dim_caller",)
 # Relations that have no row in this sample.
 EMPTY = ("fct_carrier_differences", "fct_carrier_reconciliation", "fct_incidents", "fct_releases",
-         "fct_restatements", "fct_capture_health", "capture_status")  # fmt: skip
+         "fct_restatements", "fct_access_audit", "fct_capture_health", "capture_status")  # fmt: skip
 
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 PEOPLE = {
@@ -107,6 +108,8 @@ def allowed(person: str, kind: str, row: Row) -> bool:
         return person in SEES_LEDGER
     if kind == GROUPS:
         return person in SEES_GROUPS
+    if kind == TRAIL:
+        return person == "auditor"
     if person in SEES_ALL:
         return True
     return any(

@@ -220,7 +220,11 @@ def test_chain_from_dashboard_to_column_is_whole() -> None:
         found
     )
     boards = [layout.load(file, "en") for file in sorted(render.BOARDS.glob("*.yaml"))]
-    assert [board.slug for board in boards] == ["data_quality", "operations_overview"]
+    assert [board.slug for board in boards] == [
+        "access_audit",
+        "data_quality",
+        "operations_overview",
+    ]
     checked = 0
     for board in boards:
         for tile in board.tiles:

@@ -1,4 +1,4 @@
-"""Datasets of the views in warehouse/ledger.sql and capture.sql, which dbt does not know."""
+"""Datasets of the views in warehouse/{ledger,capture,trail}.sql, which dbt does not know."""
 
 from __future__ import annotations
 
@@ -66,8 +66,79 @@ HEALTH = (
 
 
 def datasets() -> list[Dataset]:
-    """The state of days, the ledger (what came in, balances, was checked), and who delivers."""
-    return [*_ledger(), *_capture()]
+    """The state of days, the ledger (what came in, was checked), who delivers, and who looks."""
+    return [*_ledger(), *_capture(), _access_audit()]
+
+
+def _access_audit() -> Dataset:
+    return _dataset(
+        "fct_access_audit",
+        "One row per access, log-in, refusal or command. Only auditors see rows.",
+        (
+            ("entry_id", "bigint", "Number in the chain.", "Entry", "序号"),
+            ("happened_at", INSTANT, "When.", "When (UTC)", "时间（UTC）"),
+            ("recorded_at", INSTANT, "When it was collected.", "Recorded (UTC)", "入账时间（UTC）"),
+            (
+                "person",
+                "text",
+                "Login, Superset or Airflow user, or account of the system.",
+                "Person",
+                "人员",
+            ),
+            ("origin", "text", "postgres, superset, airflow, dbt, callhouse.", "Origin", "来源"),
+            ("address", "text", "From where.", "Address", "地址"),
+            ("program", "text", "That asked, as it names itself.", "Program", "程序"),
+            (
+                "action",
+                "text",
+                "query, chart, dashboard, drill, sql_lab, export, login, login_failed, denied, …",
+                "Action",
+                "操作",
+            ),
+            ("object_name", "text", "Board, chart, relation or DAG.", "Object", "对象"),
+            ("statement", "text", "What was asked, callers masked.", "Statement", "语句"),
+            ("row_count", "bigint", "Rows, where they are known.", "Rows", "行数"),
+            ("is_export", "boolean", "Left as a file.", "Export", "导出"),
+            (
+                "outcome",
+                "text",
+                "ok, denied, refused, failed, cancelled, …",
+                "Outcome",
+                "结果",
+            ),
+        ),
+        (
+            ("accesses", "count(*)", "Entries.", "Entries", "条数"),
+            (
+                "people_seen",
+                "count(distinct person)",
+                "People and accounts with an entry.",
+                "People",
+                "人数",
+            ),
+            (
+                "exports",
+                "count(*) filter (where is_export)",
+                "Rows that left as a file.",
+                "Exports",
+                "导出次数",
+            ),
+            (
+                "accesses_denied",
+                "count(*) filter (where outcome = 'denied')",
+                "What a person had no right to.",
+                "Denied",
+                "拒绝次数",
+            ),
+            (
+                "logins_failed",
+                "count(*) filter (where action = 'login_failed')",
+                "Log-ins that were refused.",
+                "Failed log-ins",
+                "登录失败次数",
+            ),
+        ),
+    )
 
 
 def _capture() -> list[Dataset]:

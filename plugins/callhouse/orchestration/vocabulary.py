@@ -18,6 +18,7 @@ class Tag(StrEnum):
     LANDING = "landing"
     TRANSFORM = "transform"
     CAPTURE = "capture"
+    SECURITY = "security"
 
 
 # Rows were staged. Only a wake-up: the work itself is read from ops.dirty_marks.

@@ -36,7 +36,13 @@ TUNING = {
     "log_timezone": "UTC",
     "password_encryption": "scram-sha-256",
     "log_min_duration_statement": "5s",
-    "logging_collector": "off",
+    # The audit trail reads this log. People's statements are in it by a setting of their logins.
+    "logging_collector": "on",
+    "log_destination": "jsonlog",
+    "log_directory": "log",
+    "log_rotation_age": "1d",
+    "log_rotation_size": "100MB",
+    "log_connections": "on",
     "unix_socket_directories": "",
 }
 

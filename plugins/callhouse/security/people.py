@@ -48,6 +48,7 @@ LOGIN_SETTINGS = (
     ("statement_timeout", "60s"),
     ("idle_in_transaction_session_timeout", "60s"),
     ("search_path", "bi"),
+    ("log_min_duration_statement", "0"),  # the audit trail reads them from the log
 )
 LOGIN_CONNECTIONS = 40  # of one person, all tools together
 

@@ -82,7 +82,7 @@ class Dataset:
     def main_time_column(self) -> str | None:
         """The column that time filters use."""
         names = [c.name for c in self.columns]
-        return "business_day" if "business_day" in names else None
+        return next((n for n in ("business_day", "happened_at") if n in names), None)
 
     @cached_property
     def column_names(self) -> frozenset[str]:

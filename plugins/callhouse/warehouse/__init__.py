@@ -15,11 +15,13 @@ from callhouse.settings import Settings
 
 HERE = Path(__file__).parent
 SCRIPTS = (
-    "schema.sql", "access.sql", "publish.sql", "ledger.sql", "capture.sql", "live.sql",
+    "schema.sql", "access.sql", "publish.sql", "ledger.sql", "capture.sql", "live.sql", "trail.sql",
 )  # fmt: skip
 # Service logins; people get their own (see callhouse.security).
-SERVICE_LOGINS = ("callhouse_pipeline", "callhouse_superset", "airflow", "superset")
-GROUPS = ("callhouse_owner", "callhouse_reader")
+SERVICE_LOGINS = (
+    "callhouse_pipeline", "callhouse_superset", "callhouse_trail", "airflow", "superset",
+)  # fmt: skip
+GROUPS = ("callhouse_owner", "callhouse_reader", "callhouse_trail_owner")
 DATABASES = {"callhouse": "callhouse_owner", "airflow": "airflow", "superset": "superset"}
 
 
