@@ -108,7 +108,21 @@ begin
 end
 $$;
 
-revoke execute on all functions in schema trail from public;
+do $$
+declare
+    own record;
+begin
+    -- Not `all functions`: those that read the log are the superuser's from the second time on.
+    for own in
+        select p.oid::regprocedure as signature from pg_proc as p
+        where
+            p.pronamespace = 'trail'::regnamespace
+            and p.proowner = 'callhouse_trail_owner'::regrole
+    loop
+        execute format('revoke execute on function %s from public', own.signature);
+    end loop;
+end
+$$;
 grant execute on function trail.append(text, jsonb, jsonb) to callhouse_trail;
 grant select on trail.entries, trail.positions to callhouse_trail;
 
