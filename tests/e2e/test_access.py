@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import uuid
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -199,12 +200,14 @@ def test_sql_lab_is_for_analysts(product: Settings, superset: Superset, person: 
     listed = session.get("/api/v1/database/?q=(page_size:10)").json()["result"]
     database = next(one["id"] for one in listed if one["database_name"] == "Callhouse")
 
+    mine = uuid.uuid4().hex[:6]  # Superset takes each id once
+
     def run(statement: str, number: int) -> requests.Response:
         return session.post(
             "/api/v1/sqllab/execute/",
             {
                 "database_id": database, "sql": statement, "schema": "bi", "runAsync": False,
-                "client_id": f"{person[:6]:x<6}{number:04}", "queryLimit": 10_000,
+                "client_id": f"{mine}{number:04}", "queryLimit": 10_000,
             },
         )  # fmt: skip
 
@@ -215,7 +218,7 @@ def test_sql_lab_is_for_analysts(product: Settings, superset: Superset, person: 
         return
     assert answer.status_code == 200, answer.text[:300]
     assert sorted(row["call_key"] for row in answer.json()["data"]) == keys(product, person)
-    exported = session.get(f"/api/v1/sqllab/export/{person[:6]:x<6}0001/")
+    exported = session.get(f"/api/v1/sqllab/export/{mine}0001/")
     assert exported.status_code == 200
     _, *lines = csv.reader(io.StringIO(exported.content.decode("utf-8-sig")))
     assert sorted(key for key, *_ in lines) == keys(product, person)

@@ -232,8 +232,9 @@ def settle(
     )
     if record.partitioned:  # another call may have the same id at another time
         same_key += sql.SQL(" and o.{0} between n.{0} - 1 and n.{0} + 1").format(names["day"])
-    values = {"source": source, "unit": unit_id, "days": sorted(days), "older": sorted(older_days),
-              "latest": is_latest}  # fmt: skip
+    # Rows of a log have no versions, and no such column.
+    names["still_counts"] = sql.SQL("and o.superseded_by is null" if is_latest else "")
+    values = {"source": source, "unit": unit_id, "days": sorted(days), "older": sorted(older_days)}
 
     def run(statement: str) -> psycopg.Cursor:
         return connection.execute(sql.SQL(statement).format(**names, same_key=same_key), values)
@@ -282,7 +283,7 @@ def settle(
             "delete from {table} as n where n.unit_id = %(unit)s and n.{day} = any(%(days)s) "
             "and exists (select from {table} as o where o.source = %(source)s "
             "and o.unit_id <> %(unit)s and o.{day} = any(%(older)s) and o.row_hash = n.row_hash "
-            "and (o.superseded_by is null or not %(latest)s))"
+            "{still_counts})"
         ).rowcount
     if record.version and not record.plan and (has_same_keys or older_days):
         superseded, other_days = _settle_versions(
