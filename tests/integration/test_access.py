@@ -368,7 +368,6 @@ REFUSED = (
     "select pg_export_snapshot()",
     # functions of the pipeline
     "select ops.publish(1)",
-    "select sec.sees_masked('CN-GD', 'GZ-A', 'x', '103')",
     "select sec.keep_history()",
     # writing
     "insert into sec.entitlement values ('lead_gz_a', 'all', '*')",

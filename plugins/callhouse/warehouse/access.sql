@@ -149,25 +149,6 @@ language sql stable security definer set search_path = pg_catalog as $$
         )
 $$;
 
--- Whether the login may see, of a call with these members, a caller's number in its masked form.
-create or replace function sec.sees_masked(
-    region_code text, team_id text, queue_id text, agent_id text
-) returns boolean
-language sql stable security definer set search_path = pg_catalog as $$
-    select exists (
-        select from sec.mine as m
-        where
-            m.mask_level = 'masked'
-            and (
-                m.scope_type = 'all'
-                or (m.scope_type = 'region' and m.scope_id = $1)
-                or (m.scope_type = 'team' and m.scope_id = $2)
-                or (m.scope_type = 'queue' and m.scope_id = $3)
-                or (m.scope_type = 'agent' and m.scope_id = $4)
-            )
-    )
-$$;
-
 revoke execute on all functions in schema sec from public;
 grant execute on function
 sec.scope(text), sec.sees_all(), sec.sees_aggregates(), sec.reads_ledger()
