@@ -41,6 +41,8 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 PATIENCE_SECONDS = 90
+LOGIN_ATTEMPTS = 3
+LOGIN_MILLISECONDS = 60_000
 Visitor = Callable[[str], AbstractContextManager["Visit"]]
 LOADING = ".dashboard-component-chart-holder [data-test=loading-indicator]"
 
@@ -184,6 +186,27 @@ def visit(product: Settings, chromium: str) -> Visitor:
     return lambda person: _visit(product, chromium, person)
 
 
+def _log_in(seen: Visit, person: str, password: str) -> None:
+    """Log in, once more where the form was drawn anew while it was being filled."""
+    from playwright.sync_api import TimeoutError as NoAnswerError
+
+    for _ in range(LOGIN_ATTEMPTS):
+        seen.page.goto(f"{seen.base}/login/", wait_until="networkidle")
+        seen.page.fill("#username", person)
+        seen.page.fill("#password", password)
+        seen.page.click("button[type=submit]")
+        try:
+            # The page that follows is not looked at: its first answer is enough.
+            seen.page.wait_for_url(
+                lambda url: "/login" not in url, timeout=LOGIN_MILLISECONDS, wait_until="commit"
+            )
+        except NoAnswerError:
+            said = seen.page.locator("body").inner_text()
+        else:
+            return
+    raise AssertionError(f"{person} could not log in: {seen.problems} and the page said {said!r}")
+
+
 @contextmanager
 def _visit(settings: Settings, chromium: str, person: str) -> Iterator[Visit]:
     from playwright.sync_api import sync_playwright
@@ -203,12 +226,7 @@ def _visit(settings: Settings, chromium: str, person: str) -> Iterator[Visit]:
         page.on("request", seen.on_request)
         page.on("requestfailed", seen.on_request_failed)
         page.on("response", seen.on_response)
-        page.goto(f"{base}/login/")
-        page.fill("#username", person)
-        page.fill("#password", web_password(settings, person))
-        page.click("button[type=submit]")
-        # The page that follows is not looked at: its first answer is enough.
-        page.wait_for_url(lambda url: "/login" not in url, timeout=120_000, wait_until="commit")
+        _log_in(seen, person, web_password(settings, person))
         try:
             yield seen
         finally:
