@@ -23,6 +23,7 @@ from callhouse.bi import superset_access as _access
 from callhouse.bi import superset_trail as _trail
 from callhouse.bi import theme as _theme
 from callhouse.bi import words as _words
+from callhouse.security import single_sign_on as _sign_on
 
 _settings = _callhouse_settings.load()
 _home = _settings.home / "superset"
@@ -52,7 +53,11 @@ PERMANENT_SESSION_LIFETIME = timedelta(hours=12)
 # One Postgres login per person: row security then holds for charts, drill, SQL and exports alike.
 DB_CONNECTION_MUTATOR = _access.connection_mutator(_settings)
 QUERY_LOGGER = _trail.log_query
-AUTH_USER_REGISTRATION = False
+globals().update(_sign_on.configuration(_settings))
+if _sign_on.method(_settings) != "password":
+    from superset.security import SupersetSecurityManager as _SupersetSecurityManager
+
+    CUSTOM_SECURITY_MANAGER = _sign_on.manager(_SupersetSecurityManager, _settings)
 PUBLIC_ROLE_LIKE = None
 AUTH_RATE_LIMITED = True
 RATELIMIT_ENABLED = True

@@ -14,6 +14,7 @@ import psycopg
 
 from callhouse import bi, security, transform, warehouse
 from callhouse.errors import CallhouseError
+from callhouse.orchestration import airflow_users
 from callhouse.runner import preparation
 from callhouse.security import people
 from callhouse.settings import Settings
@@ -60,6 +61,10 @@ def logins(settings: Settings) -> list[Login]:
         Login("superset", "admin", settings.secret("superset_admin_password"), "administrator"),
     ]
     if settings.is_demo:
+        found += [
+            Login("airflow", p.name, security.web_password(settings, p.name), p.label)
+            for p in people.DEMO_PEOPLE if p.level in airflow_users.ROLE_OF_LEVEL
+        ]  # fmt: skip
         found += [
             Login("superset", p.name, security.web_password(settings, p.name), p.label)
             for p in people.DEMO_PEOPLE

@@ -315,6 +315,29 @@ def test_nobody_without_a_login_gets_anything(
         assert requests.get(airflow + path, timeout=60).status_code in (401, 403)
 
 
+@pytest.mark.parametrize(
+    ("person", "may_trigger"),
+    [("engineer", True), ("auditor", False), ("manager_gd", None), ("executive", None)],
+)
+def test_pipelines_are_for_engineers(
+    product: Settings, person: str, may_trigger: bool | None
+) -> None:
+    airflow = f"http://127.0.0.1:{product.airflow_port}"
+    login = {"username": person, "password": web_password(product, person)}
+    answer = requests.post(f"{airflow}/auth/token", json=login, timeout=60)
+    if may_trigger is None:
+        assert answer.status_code == 401
+        return
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    seen = requests.get(f"{airflow}/api/v2/dags", headers=headers, timeout=60)
+    assert {dag["dag_id"] for dag in seen.json()["dags"]} >= {"transform", "rebuild"}
+    changed = requests.patch(
+        f"{airflow}/api/v2/dags/no_such_pipeline", headers=headers, timeout=60,
+        json={"is_paused": True},
+    )  # fmt: skip
+    assert (changed.status_code == 403) is not may_trigger, changed.text
+
+
 @pytest.mark.parametrize("person", ["manager_gd", "analyst", "executive"])
 def test_readers_change_and_learn_nothing_of_the_set_up(superset: Superset, person: str) -> None:
     session = superset(person)

@@ -47,6 +47,6 @@ def synchronise_people(settings: Settings) -> str:
     from callhouse.bi import importing
     from callhouse.runner import preparation
 
-    if not preparation.is_prepared(settings, "superset"):
-        return "superset: users come with its first start"
+    if not all(preparation.is_prepared(settings, product) for product in ("superset", "airflow")):
+        return "users of superset and airflow come with their first start"
     return importing.synchronise_people(settings)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from callhouse import warehouse
+from callhouse import orchestration, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.runner import components
 from callhouse.security import web_password
 from callhouse.settings import Settings
 from callhouse.transform import dbt, marts
 
-_SCRIPT = Path(__file__).with_name("superset_import.py")
+_SUPERSET = Path(__file__).with_name("superset_import.py")
+_AIRFLOW = Path(orchestration.__file__).with_name("airflow_users.py")
 
 
 def import_assets(settings: Settings, bundle: Path) -> str:
@@ -26,7 +28,7 @@ def import_assets(settings: Settings, bundle: Path) -> str:
 
 
 def synchronise_people(settings: Settings) -> str:
-    """Bring users, roles and row filters of Superset up to date with sec.people."""
+    """Bring users and roles of both products and Superset's row filters up to sec.people."""
     return _run(settings, _job(settings))
 
 
@@ -117,21 +119,31 @@ def _clause(mart: marts.Mart, kind: str, value: str) -> str:
 
 
 def _run(settings: Settings, job: dict[str, Any]) -> str:
+    # At once: each takes seconds to start.
+    with ThreadPoolExecutor() as pool:
+        airflow = pool.submit(_script, settings, "airflow", _AIRFLOW, {"people": job["people"]})
+        superset = pool.submit(_script, settings, "superset", _SUPERSET, job)
+        return f"{superset.result()}; {airflow.result()}"
+
+
+def _script(settings: Settings, product: components.Kind, script: Path, job: dict[str, Any]) -> str:
+    """The last line that `script` prints, run by the product's Python; else CallhouseError."""
+    directory = settings.pipeline_bin if product == "airflow" else settings.superset_bin
     # Passwords travel by stdin: arguments and environments can be read by others.
     result = subprocess.run(
-        [settings.superset_bin / "python", _SCRIPT],
+        [directory / "python", script],
         input=json.dumps(job),
         capture_output=True,
         text=True,
         check=False,
         cwd=settings.home,
-        env=components.component_environment(settings, "superset"),
+        env=components.component_environment(settings, product),
     )
     if result.returncode:
-        log = settings.log_directory / "superset_import.log"
+        log = settings.log_directory / f"{script.stem}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(result.stderr, encoding="utf-8")
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
         reason = lines[-1] if lines else "no message"
-        raise CallhouseError(f"the boards could not be imported: {reason} (see {log})")
+        raise CallhouseError(f"{product} could not be brought up to date: {reason} (see {log})")
     return result.stdout.strip().splitlines()[-1]

@@ -175,6 +175,9 @@ def _airflow(settings: Settings) -> dict[str, str]:
         "AIRFLOW__API__SECRET_KEY": settings.secret("airflow_api_key"),
         "AIRFLOW__API_AUTH__JWT_SECRET": settings.secret("airflow_jwt_key"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{database}",
+        "AIRFLOW__FAB__CONFIG_FILE": str(
+            settings.repository / "plugins" / "callhouse" / "orchestration" / "webserver_config.py"
+        ),
         "AIRFLOW__FAB__UPDATE_FAB_PERMS": "False",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.log_directory / "airflow"),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

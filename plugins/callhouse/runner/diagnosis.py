@@ -14,6 +14,7 @@ import psycopg
 from callhouse import capture
 from callhouse.errors import CallhouseError
 from callhouse.runner import health, lifecycle, postgres, processes, supervision
+from callhouse.security import single_sign_on
 from callhouse.settings import Settings
 
 FREE_BYTES = 5 * 2**30
@@ -39,6 +40,7 @@ def doctor(settings: Settings) -> list[Finding]:
         _home(settings),
         _disk(settings),
         _memory(),
+        _log_in(settings),
         _server(settings),
         *_ports(settings),
         _supervisor(settings),
@@ -55,6 +57,13 @@ def _environments(settings: Settings) -> Iterator[Finding]:
         ok = (directory / tool).exists()
         fix = "" if ok else f"remove {directory.parent} and run `make up`, which installs it again"
         yield Finding(f"environment {name}", ok, str(directory.parent), fix)
+
+
+def _log_in(settings: Settings) -> Finding:
+    try:
+        return Finding("log-in", True, f"by {single_sign_on.method(settings)}")
+    except CallhouseError as error:
+        return Finding("log-in", False, str(error), "set it, then `./callhouse down` and `up`")
 
 
 def _home(settings: Settings) -> Finding:
