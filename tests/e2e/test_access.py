@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 
@@ -313,6 +314,148 @@ def test_nobody_without_a_login_gets_anything(
     airflow = f"http://127.0.0.1:{product.airflow_port}"
     for path in ("/api/v2/dags", "/api/v2/connections", "/api/v2/variables", "/api/v2/eventLogs"):
         assert requests.get(airflow + path, timeout=60).status_code in (401, 403)
+
+
+INTRUDERS = ("manager_gd", "executive", "former")
+
+
+@pytest.mark.parametrize("person", INTRUDERS)
+def test_what_another_person_left_behind_shows_no_row_of_theirs(
+    product: Settings, superset: Superset, datasets: dict[str, int], person: str
+) -> None:
+    """Cached answers, permalinks, form data and SQL results, reached by their keys and numbers."""
+    theirs = set(keys(product, "director")) - set(keys(product, person))
+    director, intruder, calls = superset("director"), superset(person), datasets["fct_calls"]
+    answered = director.ask(calls, KEYS).json()["result"][0]
+    form = {"datasource": f"{calls}__table", "viz_type": "table", "query_mode": "raw",
+            "all_columns": ["call_key"], "row_limit": 10_000}  # fmt: skip
+    link = director.post("/api/v1/explore/permalink", {"formData": form, "urlParams": []}).json()[
+        "key"
+    ]
+    left = director.post(
+        "/api/v1/explore/form_data",
+        {"datasource_id": calls, "datasource_type": "table", "form_data": json.dumps(form)},
+    ).json()["key"]
+    analyst = superset("analyst")
+    listed = analyst.get("/api/v1/database/?q=(page_size:10)").json()["result"]
+    database = next(one["id"] for one in listed if one["database_name"] == "Callhouse")
+    client = f"left{uuid.uuid4().hex[:6]}"
+    run = analyst.post(
+        "/api/v1/sqllab/execute/",
+        {"database_id": database, "sql": "select call_key from bi.fct_calls limit 50",
+         "schema": "bi", "runAsync": False, "client_id": client},
+    ).json()  # fmt: skip
+    assert theirs and run["data"]
+    for path in (
+        f"/api/v1/chart/data/{answered['cache_key']}",
+        f"/api/v1/explore/permalink/{link}",
+        f"/api/v1/explore/?permalink_key={link}",
+        f"/api/v1/explore/?form_data_key={left}&datasource_id={calls}&datasource_type=table",
+        f"/superset/explore_json/?form_data={json.dumps(form)}",
+        f"/superset/explore_json/data/{answered['cache_key']}",
+        f"/api/v1/sqllab/results/?q=(key:'{run['query'].get('resultsKey') or client}')",
+        f"/api/v1/sqllab/export/{client}/",
+        f"/api/v1/query/{run['query_id']}",
+        "/api/v1/query/?q=(page_size:100)",
+        "/api/v1/saved_query/?q=(page_size:100)",
+        "/api/v1/report/?q=(page_size:100)",
+        "/api/v1/log/recent_activity/",
+    ):
+        found = set(re.findall(r"sample_hotline:[\w.-]+", intruder.get(path).text))
+        assert not found & theirs, path
+
+
+OWN = "postgresql+psycopg2://postgres@127.0.0.1/callhouse"
+THEIRS = "7f1f1f1f-0000-4000-8000-00000000000{}"
+
+
+def _bundle(kind: str, connection: str) -> bytes:
+    """A board with a chart, a dataset and a connection of one's own, as Superset exports them."""
+    files: dict[str, dict[str, Any]] = {
+        "metadata": {"type": kind, "timestamp": "2026-11-01T00:00:00+00:00"},
+        "databases/own": {
+            "database_name": "own", "sqlalchemy_uri": OWN, "uuid": connection, "extra": {},
+        },
+        "datasets/own/callers": {
+            "table_name": "callers", "schema": "pii", "uuid": THEIRS.format(2),
+            "database_uuid": connection, "columns": [], "metrics": [],
+        },
+        "charts/own": {
+            "slice_name": "own", "viz_type": "table", "params": {}, "uuid": THEIRS.format(3),
+            "dataset_uuid": THEIRS.format(2),
+        },
+        "dashboards/own": {
+            "dashboard_title": "own", "uuid": THEIRS.format(4), "metadata": {},
+            "position": {"C": {"type": "CHART", "id": "C", "children": [],
+                               "meta": {"uuid": THEIRS.format(3), "chartId": 1}}},
+        },
+        "queries/own/own": {
+            "label": "own", "sql": "select 1", "uuid": THEIRS.format(5),
+            "database_uuid": connection, "schema": "pii",
+        },
+    }  # fmt: skip
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, told in files.items():  # YAML reads JSON
+            archive.writestr(f"bundle/{name}.yaml", json.dumps({"version": "1.0.0", **told}))
+    return content.getvalue()
+
+
+def _connections(settings: Settings) -> list[tuple[Any, ...]]:
+    """Superset's connections, and datasets outside of `bi`, of which there are none."""
+    with psycopg.connect(settings.dsn("superset", "superset")) as connection:
+        statement = (
+            "select database_name, sqlalchemy_uri, uuid::text from dbs union all"
+            " select table_name, schema, uuid::text from tables where schema <> 'bi'"
+        )
+        return connection.execute(statement).fetchall()
+
+
+@pytest.mark.parametrize("person", [*INTRUDERS, "director", "analyst"])
+def test_nobody_brings_a_connection_of_their_own(
+    product: Settings, superset: Superset, person: str
+) -> None:
+    """It would log in as somebody else. Nor is the product's own led elsewhere by an import."""
+    session = superset(person)
+    before = _connections(product)
+    for connection in (THEIRS.format(1), str(before[0][2])):
+        for path, kind in (
+            ("/api/v1/database/import/", "Database"), ("/api/v1/dataset/import/", "SqlaTable"),
+            ("/api/v1/dashboard/import/", "Dashboard"), ("/api/v1/chart/import/", "Slice"),
+            ("/api/v1/saved_query/import/", "SavedQuery"), ("/api/v1/assets/import/", "assets"),
+        ):  # fmt: skip
+            # Superset answers some of these by an error page: only what is there afterwards counts.
+            session.http.post(
+                session.base + path, timeout=60, data={"overwrite": "true"},
+                files={
+                    "bundle" if "assets" in path else "formData": (
+                        "bundle.zip", _bundle(kind, connection), "application/zip",
+                    )
+                },
+            )  # fmt: skip
+    for path in ("/api/v1/database/", "/api/v1/database/test_connection/"):
+        made = session.post(path, {"database_name": "own", "sqlalchemy_uri": OWN})
+        assert made.status_code in (401, 403, 404), (path, made.text[:200])
+    assert _connections(product) == before
+
+
+def test_guests_have_no_token(
+    product: Settings, superset: Superset, datasets: dict[str, int]
+) -> None:
+    wanted = {"user": {"username": "director"}, "resources": [], "rls": []}
+    for person in ("manager_gd", "analyst", "director"):
+        answer = superset(person).post("/api/v1/security/guest_token/", wanted)
+        assert answer.status_code in (401, 403, 404), answer.text[:200]
+    base = f"http://127.0.0.1:{product.superset_port}"
+    content: Any = {
+        "datasource": {"id": datasets["fct_calls"], "type": "table"}, "queries": [KEYS],
+    }  # fmt: skip
+    for header in ("X-GuestToken", "Authorization"):
+        forged = "Bearer eyJhbGciOiJub25lIn0.eyJ1c2VyIjp7InVzZXJuYW1lIjoiZGlyZWN0b3IifX0."
+        answer = requests.post(
+            f"{base}/api/v1/chart/data", json=content, headers={header: forged}, timeout=60
+        )
+        assert answer.status_code in (401, 403, 422), answer.text[:200]
 
 
 @pytest.mark.parametrize(
