@@ -223,6 +223,7 @@ def test_chain_from_dashboard_to_column_is_whole() -> None:
     assert [board.slug for board in boards] == [
         "access_audit",
         "data_quality",
+        "executive_summary",
         "operations_overview",
     ]
     checked = 0

@@ -57,27 +57,30 @@ def chart(board: Board, tile: Tile, source: Dataset, language: str) -> dict[str,
     """Asset of the chart that `tile` of `board` shows."""
     where = f"{board.slug}, tile {tile.name}"
     viz_type, params, queries = _BUILDERS[tile.chart](tile, source, where, language)
-    without = {
-        known_column(source, column, where): value
-        for column, value in tile.options.get("without", {}).items()
-    }
+    conditions = [
+        (known_column(source, column, where), operator, value)
+        for option, operator in (("without", "!="), ("only", "=="))
+        for column, value in tile.options.get(option, {}).items()
+    ]
     form = {
         "viz_type": viz_type,
         "adhoc_filters": [
             *([_period(source)] if source.main_time_column else []),
-            *(_unequal(column, value) for column, value in without.items()),
+            *(_condition(*condition) for condition in conditions),
         ],
         "extra_form_data": {},
         "row_limit": ROW_LIMIT,
         **params,
     }
-    unknown = set(tile.options) - _OPTIONS[tile.chart]
+    if source.main_time_column and viz_type == "mixed_timeseries":
+        form["adhoc_filters_b"] = form["adhoc_filters"]
+    unknown = set(tile.options) - _OPTIONS[tile.chart] - {"only"}
     if unknown:
         raise CallhouseError(f"{where}: unknown keys {', '.join(sorted(unknown))}")
     context = {
         "datasource": {"id": 0, "type": "table"},
         "force": False,
-        "queries": [_query(source, query, without) for query in queries],
+        "queries": [_query(source, query, conditions) for query in queries],
         "form_data": form,
         "result_format": "json",
         "result_type": "full",
@@ -108,18 +111,22 @@ def _period(source: Dataset) -> dict[str, Any]:
     }
 
 
-def _unequal(column: str, value: str) -> dict[str, Any]:
+def _condition(column: str, operator: str, value: str) -> dict[str, Any]:
     return {
         "clause": "WHERE",
         "comparator": value,
         "expressionType": "SIMPLE",
-        "operator": "!=",
+        "operator": operator,
         "subject": column,
     }
 
 
-def _query(source: Dataset, query: dict[str, Any], without: dict[str, str]) -> dict[str, Any]:
-    filters = [{"col": column, "op": "!=", "val": value} for column, value in without.items()]
+def _query(
+    source: Dataset, query: dict[str, Any], conditions: list[tuple[str, str, str]]
+) -> dict[str, Any]:
+    filters = [
+        {"col": column, "op": operator, "val": value} for column, operator, value in conditions
+    ]
     if source.main_time_column:
         filters.append({"col": source.main_time_column, "op": "TEMPORAL_RANGE", "val": "No filter"})
     return {
@@ -235,7 +242,6 @@ def _trend(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
         "yAxisIndex": 0,
         "metrics_b": lines,
         "groupby_b": [],
-        "adhoc_filters_b": [_period(source)],
         "seriesTypeB": "line",
         "markerEnabledB": True,
         "markerSizeB": 5,

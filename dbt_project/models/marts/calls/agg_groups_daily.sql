@@ -1,5 +1,5 @@
 -- One row per day, source, dimension and member, of groups of at least `smallest_group` callers.
--- Smaller groups are one, `other`, together with the next larger ones until it is large enough too:
+-- Smaller groups are one, `small_groups`, together with the next larger ones until it is large enough too:
 -- what the shown members lack in the day's total is then no small group either. One dimension at a
 -- time, because crossings of two would tell of smaller groups than each alone.
 with calls as (
@@ -105,7 +105,7 @@ merged as (
                     and smaller >= {{ var('smallest_group') }}
                 )
                 then member
-            else 'other'
+            else 'small_groups'
         end as shown_member,
         together < {{ var('smallest_group') }} as is_withheld
     from ranked
@@ -117,7 +117,14 @@ shown as (
         source,
         dimension,
         shown_member,
-        max(member_name) filter (where shown_member = member) as member_name,
+        coalesce(
+            max(member_name) filter (where shown_member = member),
+            case shown_member
+                when 'all' then 'All calls'
+                when 'small_groups' then 'Small groups together'
+                else shown_member
+            end
+        ) as member_name,
         sum(callers)::bigint as callers,
         sum(calls)::bigint as calls,
         sum(phantom_calls)::bigint as phantom_calls,

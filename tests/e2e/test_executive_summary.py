@@ -1,0 +1,71 @@
+"""The board of groups: a reader of aggregates sees the totals of the facts, and no small group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from callhouse import warehouse
+from callhouse.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Visitor
+
+pytestmark = pytest.mark.timeout(1800)
+SLUG = "executive_summary"
+TILES = 10
+SAMPLE = "sample_hotline"
+
+
+def facts(settings: Settings) -> tuple[int, float, float]:
+    """Offered, service level and abandon rate of the sample, from single visits."""
+    with warehouse.connect(settings) as connection:
+        offered, in_time, abandoned, ended = warehouse.one(
+            connection,
+            "select sum(calls_offered), sum(answered_within_target), sum(calls_abandoned),"
+            " sum(calls_answered + calls_abandoned) from marts.fct_queue_visits where source = %s",
+            [SAMPLE],
+        )
+    return int(offered), float(in_time / ended), float(abandoned / ended)
+
+
+@pytest.mark.parametrize("person", ["executive", "director"])
+def test_the_totals_are_those_of_the_facts(
+    visit: Visitor, product: Settings, artefacts: Path, person: str
+) -> None:
+    offered, service_level, abandon_rate = facts(product)
+    with visit(person) as seen:
+        seen.open(SLUG, TILES)
+        seen.screenshot(artefacts / f"{SLUG}_{person}.png")
+        assert seen.errors() == []
+        assert seen.problems == []
+        assert seen.outside == []
+        assert seen.number("Calls offered") == f"{offered:,}"
+        assert seen.number("Service level") == f"{service_level:.1%}"
+        assert seen.number("Abandon rate") == f"{abandon_rate:.1%}"
+        tables = [results for results in seen.tiles.values() if "member_name" in results[0][0]]
+        assert len(tables) == 4
+        for rows, totals in tables:
+            for metric in ("Calls offered", "calls_offered", "Calls", "calls"):
+                if metric in rows[0]:
+                    assert sum(row[metric] for row in rows) == totals[0][metric]
+                    assert metric.lower() != "calls offered" or totals[0][metric] == offered
+
+
+def test_no_shown_group_is_small(product: Settings) -> None:
+    """What the board asks, of the same login; the number of callers is in the rows themselves."""
+    from callhouse.security import login_password
+
+    with warehouse.connect_as(
+        product, "executive", login_password(product, "executive")
+    ) as connection:
+        (rows, smallest) = warehouse.one(
+            connection, "select count(*), min(callers) from bi.agg_groups_daily"
+        )
+        assert rows
+        assert smallest >= 5
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select 1 from marts.agg_calls_daily_2026_10")
