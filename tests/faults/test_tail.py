@@ -10,12 +10,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from tests.faults import nemesis, world
 from tests.faults.world import World
 
 from callhouse import landing, live, warehouse
+from callhouse.live import tail as tail_module
 from callhouse.live.tail import Tail
 from callhouse.runner import postgres, supervision
 from callhouse.settings import Settings
@@ -254,6 +256,33 @@ def test_a_copy_that_lacks_the_last_lines(
     write(log, *lines[60:])
     time.sleep(landing.STABLE_SECONDS)  # what was written just now may still grow
     until_read(emptied, 120, tail.look)
+    for _ in range(3):
+        tail.look()
+    check_once(emptied, lines, log.parent)
+
+
+def test_truncated_and_filled_again_while_it_is_landed(
+    emptied: Settings, simulated: World, log: Path, followed: Callable[[], Tail],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Between reading and remembering the place: it was remembered as one in the new content."""
+    lines = simulated.lines["queue_log"][:120]
+    tail = followed()
+    write(log, *lines[:50])
+    tail.look()
+    mark = tail_module._mark
+    truncated: list[int] = []
+
+    def late(handle: IO[bytes], offset: int) -> str | None:
+        if not truncated:
+            truncated.append(offset)
+            rotate(log, by_copy=True)
+            write(log, *lines[50:])
+        return mark(handle, offset)
+
+    monkeypatch.setattr(tail_module, "_mark", late)
+    until_read(emptied, 120, tail.look)
+    assert truncated == [len(b"".join(lines[:50]))]
     for _ in range(3):
         tail.look()
     check_once(emptied, lines, log.parent)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from tests.integration import transfers
 
 from callhouse import landing, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -199,6 +200,19 @@ def calls(truth: Path, contacts: dict[str, list[Row]], visits: list[Row]) -> lis
 
 
 # ------------------------------------------------------------------------------ comparisons
+@pytest.mark.parametrize("name", WORLDS)
+def test_transfers_out_are_transfers_in(
+    settings: Settings, landed: dict[str, Landed], name: str
+) -> None:
+    """What a full or empty queue refused leaves no record: of its transfer nothing is told."""
+    with warehouse.connect(settings) as connection:
+        found = transfers.counted(connection, f"{name}_contacts")
+        told = transfers.balances(connection, f"{name}_contacts")
+    expected = transfers.truth(landed[name].folder / "truth", hidden=REFUSED)
+    print(name, found, expected, told)
+    assert {day: (counts[0], counts[1]) for day, counts in found.items()} == expected
+
+
 def test_every_file_is_accounted_for(world: str, landed: dict[str, Landed]) -> None:
     results = landed[world].results
     assert {result.status for result in results} == {"landed"}

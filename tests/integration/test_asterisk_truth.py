@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.integration import transfers
 
 from callhouse import landing, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -63,6 +64,17 @@ def truth(
     assert outcome.problems == ()
     assert [build.held_days for build in outcome.builds] == [{}] * len(outcome.builds)
     return folder / "truth"
+
+
+@pytest.mark.parametrize("name", [CLEAN, DIRTY])
+def test_transfers_out_are_transfers_in(settings: Settings, truth: Path, name: str) -> None:
+    """The log has no line of a colleague whom an attended transfer reaches."""
+    with warehouse.connect(settings) as connection:
+        found = transfers.counted(connection, name)
+        told = transfers.balances(connection, name)
+    expected = transfers.truth(truth, outside_queues=False)
+    print(name, found, expected, told)
+    assert {day: (counts[0], counts[1]) for day, counts in found.items()} == expected
 
 
 def rows(file: Path) -> Iterator[dict[str, str]]:
