@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration import transfers
 
 from callhouse import landing, quality, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -455,6 +456,13 @@ def test_the_published_marts_are_the_truth(
         assert [row for row in sorted(unequal, key=repr) if row[0] not in damaged] == []
         # Nothing is made up: each visit and connection of a damaged call did happen.
         assert {row[:2] for row in rows} <= {row[:2] for row in expected}
+    # All of a call's transfers are seen here: that of a damaged call may be announced in vain.
+    unbalanced = asked(
+        exchange,
+        "select sum(left_count), sum(abs(left_count - right_count)) from bi.fct_day_balances "
+        f"where balance = '{transfers.NAME}'",
+    )
+    print("BALANCE", unbalanced, len(damaged), asked(exchange, "select * from ops.transfers('marts.fct_queue_visits', 'marts.fct_agent_connections', 'marts.fct_calls', array(select distinct business_day from marts.fct_calls))"))
 
 
 DAMAGE = {

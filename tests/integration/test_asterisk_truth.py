@@ -73,8 +73,9 @@ def test_transfers_out_are_transfers_in(settings: Settings, truth: Path, name: s
         found = transfers.counted(connection, name)
         told = transfers.balances(connection, name)
     expected = transfers.truth(truth, outside_queues=False)
-    print(name, found, expected, told)
-    assert {day: (counts[0], counts[1]) for day, counts in found.items()} == expected
+    assert len(expected) == DAYS and all(0 < followed < out for out, followed in expected.values())
+    assert found == {day: (out, way, out - way, 0) for day, (out, way) in expected.items()}
+    assert told == {day: (out, True) for day, (out, _) in expected.items()}
 
 
 def rows(file: Path) -> Iterator[dict[str, str]]:
