@@ -20,22 +20,18 @@ now-run, there are no intervals to fill). Always safe: each line of a log is tak
 # Airflow's decorators have no types that mypy is given.
 # mypy: disable-error-code="untyped-decorator"
 
-from airflow.sdk import CronTriggerTimetable, dag, task
+from airflow.sdk import task
 
 from callhouse.orchestration import trail
-from callhouse.orchestration.vocabulary import TASK_DEFAULTS, Tag
+from callhouse.orchestration.vocabulary import EVERY_MINUTE, Tag, by_the_clock
 
 
-@dag(
+@by_the_clock(
+    EVERY_MINUTE,
     dag_id="audit_trail",
-    dag_display_name="Collect the audit trail",
-    schedule=CronTriggerTimetable("* * * * *", timezone="UTC"),
-    catchup=False,
-    max_active_runs=1,
-    is_paused_upon_creation=False,
-    default_args=TASK_DEFAULTS,
-    doc_md=__doc__,
-    tags=[Tag.SECURITY],
+    name="Collect the audit trail",
+    doc=__doc__,
+    tag=Tag.SECURITY,
 )
 def audit_trail() -> None:
     """Collect; see the module's text."""

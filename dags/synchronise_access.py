@@ -3,7 +3,7 @@
 
 **Owner** data-engineering
 
-**Schedule** Every minute. Without that setting there is nothing to do.
+**Schedule** Every minute; without that setting never.
 
 **Rerun** Trigger the DAG, or run `./callhouse access sync` (a now-run, there are no intervals to
 fill). Always safe: what agrees already is left alone.
@@ -17,22 +17,18 @@ fill). Always safe: what agrees already is left alone.
 # Airflow's decorators have no types that mypy is given.
 # mypy: disable-error-code="untyped-decorator"
 
-from airflow.sdk import CronTriggerTimetable, dag, task
+from airflow.sdk import task
 
 from callhouse.orchestration import access
-from callhouse.orchestration.vocabulary import TASK_DEFAULTS, Tag
+from callhouse.orchestration.vocabulary import Tag, by_the_clock
 
 
-@dag(
+@by_the_clock(
+    access.schedule(),
     dag_id="synchronise_access",
-    dag_display_name="Synchronise access",
-    schedule=CronTriggerTimetable("* * * * *", timezone="UTC"),
-    catchup=False,
-    max_active_runs=1,
-    is_paused_upon_creation=False,
-    default_args=TASK_DEFAULTS,
-    doc_md=__doc__,
-    tags=[Tag.SECURITY],
+    name="Synchronise access",
+    doc=__doc__,
+    tag=Tag.SECURITY,
 )
 def synchronise_access() -> None:
     """Synchronise; see the module's text."""

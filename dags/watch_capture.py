@@ -21,22 +21,14 @@ now-run, there are no intervals to fill). Always safe: an incident opens once.
 # Airflow's decorators have no types that mypy is given.
 # mypy: disable-error-code="untyped-decorator"
 
-from airflow.sdk import CronTriggerTimetable, dag, task
+from airflow.sdk import task
 
 from callhouse.orchestration import capture
-from callhouse.orchestration.vocabulary import TASK_DEFAULTS, Tag
+from callhouse.orchestration.vocabulary import EVERY_MINUTE, Tag, by_the_clock
 
 
-@dag(
-    dag_id="watch_capture",
-    dag_display_name="Watch capture",
-    schedule=CronTriggerTimetable("* * * * *", timezone="UTC"),
-    catchup=False,
-    max_active_runs=1,
-    is_paused_upon_creation=False,
-    default_args=TASK_DEFAULTS,
-    doc_md=__doc__,
-    tags=[Tag.CAPTURE],
+@by_the_clock(
+    EVERY_MINUTE, dag_id="watch_capture", name="Watch capture", doc=__doc__, tag=Tag.CAPTURE
 )
 def watch_capture() -> None:
     """Look, and report; see the module's text."""

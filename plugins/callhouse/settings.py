@@ -92,6 +92,14 @@ class Settings:
         return Path(path).expanduser() if path else None
 
     @property
+    def airflow_keep_days(self) -> int:
+        """For how long Airflow keeps runs, tasks and its log, in days."""
+        value = self.environment.get("CALLHOUSE_AIRFLOW_KEEP_DAYS") or "30"
+        if not value.isdigit() or int(value) < 1:
+            raise CallhouseError(f"CALLHOUSE_AIRFLOW_KEEP_DAYS={value!r} is no number of days")
+        return int(value)
+
+    @property
     def data_docs(self) -> Path:
         """Great Expectations' HTML pages."""
         return self.home / "data_docs"

@@ -10,18 +10,26 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from tests.faults import nemesis, world
 from tests.faults.world import World
 
 from callhouse import landing, live, warehouse
+from callhouse.live import tail as tail_module
 from callhouse.live.tail import Tail
 from callhouse.runner import postgres, supervision
 from callhouse.settings import Settings
 
 LOG = "asterisk_queue_log"
 UNTIL_SECONDS = 60.0
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each draw has another order of events; the short form has a few."""
+    if "draw" in metafunc.fixturenames:
+        metafunc.parametrize("draw", range(24 if metafunc.config.getoption("fault_runs") else 3))
 
 
 @pytest.fixture
@@ -167,12 +175,13 @@ def test_a_collector_and_its_server_die_while_lines_come(
     check_once(emptied, lines, log.parent)
 
 
+@pytest.mark.usefixtures("draw")
 def test_rotation_at_any_moment(
-    emptied: Settings, simulated: World, log: Path, chance: random.Random, fault_runs: int,
+    emptied: Settings, simulated: World, log: Path, chance: random.Random,
     followed: Callable[[], Tail],
 ) -> None:  # fmt: skip
     """Between two looks anything: rotated twice, compressed, removed, the inode used again."""
-    lines = simulated.lines["queue_log"]
+    lines = simulated.lines["queue_log"][:300]
     left, is_read = list(lines), True
     tail = followed()
     tail.look()
@@ -181,7 +190,7 @@ def test_rotation_at_any_moment(
             ("write", "write", "rename", "copy", "compress", "drop", "look", "look", "start")
         )
         if fault == "write":
-            count = chance.randint(1, 60 if not fault_runs else 8)
+            count = chance.randint(1, 40)
             write(log, *left[:count])
             del left[:count]
             is_read = False
@@ -199,6 +208,83 @@ def test_rotation_at_any_moment(
             tail = followed()
     until_read(emptied, len(lines), tail.look)
     tail.look()
+    check_once(emptied, lines, log.parent)
+
+
+def test_the_inode_of_an_empty_file_is_used_again(
+    emptied: Settings, simulated: World, log: Path, followed: Callable[[], Tail]
+) -> None:
+    """A log is rotated empty and removed; a later one has its inode and is rotated in its turn.
+
+    Nothing but the inode tells a file of which nothing was read: the later log was read as its
+    rest, a second time.
+    """
+    lines = simulated.lines["queue_log"][:60]
+    tail = followed()
+    tail.look()
+    rotate(log, by_copy=False)
+    for _ in range(3):
+        tail.look()
+    log.with_name("queue_log.1").unlink()
+    with warehouse.connect(emptied) as connection:  # which inode is next, the file system decides
+        connection.execute(
+            "update ops.tail_files set inode = %s where path = %s", [log.stat().st_ino, str(log)]
+        )
+    tail = followed()
+    write(log, *lines[:40])
+    until_read(emptied, 40, tail.look)
+    rotate(log, by_copy=False)
+    write(log, *lines[40:])
+    until_read(emptied, 60, tail.look)
+    for _ in range(3):
+        tail.look()
+    check_once(emptied, lines, log.parent)
+
+
+def test_a_copy_that_lacks_the_last_lines(
+    emptied: Settings, simulated: World, log: Path, followed: Callable[[], Tail]
+) -> None:
+    """Lines between copy and truncation are read in the log; the copy is not taken for another."""
+    lines = simulated.lines["queue_log"][:120]
+    tail = followed()
+    write(log, *lines[:50])
+    until_read(emptied, 50, tail.look)
+    shutil.copyfile(log, log.with_name("queue_log.1"))
+    write(log, *lines[50:60])
+    until_read(emptied, 60, tail.look)
+    os.truncate(log, 0)
+    write(log, *lines[60:])
+    time.sleep(landing.STABLE_SECONDS)  # what was written just now may still grow
+    until_read(emptied, 120, tail.look)
+    for _ in range(3):
+        tail.look()
+    check_once(emptied, lines, log.parent)
+
+
+def test_truncated_and_filled_again_while_it_is_landed(
+    emptied: Settings, simulated: World, log: Path, followed: Callable[[], Tail],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Between reading and remembering the place: it was remembered as one in the new content."""
+    lines = simulated.lines["queue_log"][:120]
+    tail = followed()
+    write(log, *lines[:50])
+    tail.look()
+    mark = tail_module._mark
+    truncated: list[int] = []
+
+    def late(handle: IO[bytes], offset: int) -> str | None:
+        if not truncated:
+            truncated.append(offset)
+            rotate(log, by_copy=True)
+            write(log, *lines[50:])
+        return mark(handle, offset)
+
+    monkeypatch.setattr(tail_module, "_mark", late)
+    until_read(emptied, 120, tail.look)
+    assert truncated == [len(b"".join(lines[:50]))]
+    for _ in range(3):
+        tail.look()
     check_once(emptied, lines, log.parent)
 
 

@@ -164,7 +164,7 @@ def empty(settings: Settings) -> None:
             " from ops.marts))"
         ).fetchall()
         names = [*(found for (found,) in tables), "pii.callers", "ops.units", "ops.published_days",
-                 "ops.source_horizons", "ops.dirty_marks"]  # fmt: skip
+                 "ops.source_horizons", "ops.dirty_marks", "ops.restatements"]  # fmt: skip
         connection.execute(f"truncate {', '.join(names)} cascade".encode())
         connection.execute("update ops.sources set newest_event_at = null")
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from tests.integration import transfers
 
 from callhouse import landing, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -199,6 +200,18 @@ def calls(truth: Path, contacts: dict[str, list[Row]], visits: list[Row]) -> lis
 
 
 # ------------------------------------------------------------------------------ comparisons
+def test_transfers_out_are_transfers_in(marts: psycopg.Connection, world: str, truth: Path) -> None:
+    """A queue that refuses the call has no record: of a transfer to it only the next one tells."""
+    expected = transfers.truth(truth, hidden=REFUSED)
+    assert len(expected) == DAYS and sum(out for out, _ in expected.values()) > 100
+    source = f"{world}_contacts"
+    assert transfers.counted(marts, source) == {
+        day: (out, way, out - way, 0) for day, (out, way) in expected.items()
+    }
+    told = transfers.balances(marts, source)
+    assert told == {day: (out, True) for day, (out, _) in expected.items()}
+
+
 def test_every_file_is_accounted_for(world: str, landed: dict[str, Landed]) -> None:
     results = landed[world].results
     assert {result.status for result in results} == {"landed"}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration import transfers
 
 from callhouse import landing, quality, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -455,6 +456,20 @@ def test_the_published_marts_are_the_truth(
         assert [row for row in sorted(unequal, key=repr) if row[0] not in damaged] == []
         # Nothing is made up: each visit and connection of a damaged call did happen.
         assert {row[:2] for row in rows} <= {row[:2] for row in expected}
+    # Each transfer is followed to the end; of a damaged call it may be announced in vain.
+    ((out, off),) = asked(
+        exchange,
+        "select sum(left_count)::int, sum(abs(left_count - right_count))::int "
+        f"from bi.fct_day_balances where balance = '{transfers.NAME}'",
+    )
+    assert out > 50 and off <= len(damaged)
+    if world == "clean":
+        with warehouse.connect(exchange) as connection:
+            counts = transfers.counted(connection, SOURCE)
+        assert counts == {
+            day: (announced, way, 0, 0)
+            for day, (announced, way) in transfers.truth(folder / "truth").items()
+        }
 
 
 DAMAGE = {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.integration import transfers
 
 from callhouse import landing, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -63,6 +64,18 @@ def truth(
     assert outcome.problems == ()
     assert [build.held_days for build in outcome.builds] == [{}] * len(outcome.builds)
     return folder / "truth"
+
+
+@pytest.mark.parametrize("name", [CLEAN, DIRTY])
+def test_transfers_out_are_transfers_in(settings: Settings, truth: Path, name: str) -> None:
+    """The log has no line of a colleague whom an attended transfer reaches."""
+    with warehouse.connect(settings) as connection:
+        found = transfers.counted(connection, name)
+        told = transfers.balances(connection, name)
+    expected = transfers.truth(truth, outside_queues=False)
+    assert len(expected) == DAYS and all(0 < followed < out for out, followed in expected.values())
+    assert found == {day: (out, way, out - way, 0) for day, (out, way) in expected.items()}
+    assert told == {day: (out, True) for day, (out, _) in expected.items()}
 
 
 def rows(file: Path) -> Iterator[dict[str, str]]:

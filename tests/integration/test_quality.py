@@ -414,6 +414,44 @@ def test_warning_holds_nothing(settings: Settings, build_id: int) -> None:
     )  # fmt: skip
 
 
+TRANSFER = (
+    "update candidate.fct_agent_connections set transfers = 1 where call_id like '2026-03-03-%0';"
+    " insert into candidate.fct_queue_visits (business_day, source, call_id, calls_answered,"
+    " entered_at) select business_day, source, call_id, 0, connected_at + interval '2 minutes'"
+    " from candidate.fct_agent_connections where call_id like '2026-03-03-%0'"
+)
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        pytest.param(
+            "update candidate.fct_agent_connections set transfers = 0"
+            " where call_id = '2026-03-03-10'",
+            "marts_agents.transfers_out_are_transfers_in", id="announcement lost",
+        ),
+        pytest.param(
+            "delete from candidate.fct_queue_visits where call_id in ('2026-03-03-10',"
+            " '2026-03-03-20', '2026-03-03-30') and queue_id is null;"
+            " update candidate.fct_calls set ended_at = ended_at + interval '9 minutes'"
+            " where business_day = '2026-03-03'",
+            "marts_agents.transfers_arrive", id="visits lost",
+        ),
+    ],
+)  # fmt: skip
+def test_transfers_that_are_not_balanced_warn(
+    settings: Settings, build_id: int, damage: str, name: str
+) -> None:
+    change(settings, TRANSFER)
+    quality.audit(settings, build_id)
+    assert recorded(settings, name)[1] is True
+    change(settings, damage)
+    quality.audit(settings, build_id)
+    severity, is_success, failing_days, observed = recorded(settings, name)
+    assert (severity, is_success, failing_days) == ("warn", False, [date(2026, 3, 3)])
+    assert "transfers_in" in str(observed)
+
+
 def test_components_beyond_the_call_warn(settings: Settings, build_id: int) -> None:
     change(settings, "update candidate.fct_calls set talk_seconds = 4000 "
                      "where business_day = '2026-03-03'")  # fmt: skip

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import psutil
+import psycopg
 import pytest
 
 from callhouse import runner
@@ -80,6 +81,29 @@ def test_secrets_are_readable_by_the_owner_only(instance: Settings) -> None:
     assert len(files) > 10
     for file in files:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_old_rows_of_airflow_are_pruned(
+    instance: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Airflow's own command, from where a task calls it; what is young stays."""
+    from callhouse.orchestration import metadata
+
+    for name in ("CALLHOUSE_HOME", "CALLHOUSE_PORT_BASE"):
+        monkeypatch.setenv(name, instance.environment[name])
+    with psycopg.connect(instance.dsn("airflow", "airflow"), autocommit=True) as airflow:
+        airflow.execute(
+            "insert into log (dttm, event, owner) select now() - age * interval '1 day',"
+            " 'tested', 'test' from unnest('{29, 31, 400}'::int[]) as age"
+        )
+        metadata.prune()
+        ages = airflow.execute(
+            "select extract(day from now() - dttm)::int from log where event = 'tested'"
+        ).fetchall()
+        left = airflow.execute(
+            "select tablename from pg_tables where tablename like '\\_airflow\\_deleted%'"
+        ).fetchall()
+    assert (ages, left) == ([(29,)], [])
 
 
 def test_killed_components_come_back(instance: Settings) -> None:

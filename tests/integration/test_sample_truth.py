@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.integration import transfers
 
 from callhouse import landing, semantic, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -160,6 +161,62 @@ def test_agent_connections(marts: psycopg.Connection, truth: Path) -> None:
             " from marts.fct_agent_connections where source = 'sample_hotline'",
         ),
     )
+
+
+def test_transfers_out_are_transfers_in(marts: psycopg.Connection, truth: Path) -> None:
+    """Counted from both sides, as the truth has them; nothing follows none of them."""
+    expected = transfers.truth(truth)
+    assert len(expected) == DAYS and sum(out for out, _ in expected.values()) > 100
+    assert all(out == followed for out, followed in expected.values())
+    found = transfers.counted(marts, SOURCE)
+    assert found == {day: (out, followed, 0, 0) for day, (out, followed) in expected.items()}
+    told = transfers.balances(marts, SOURCE)
+    assert told == {day: (out, True) for day, (out, _) in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("damage", "difference"),
+    [
+        # out, in, left, unknown
+        pytest.param(
+            "update marts.fct_agent_connections set transfers = 0 where {that}", (-1, 0, 0, 0),
+            id="announcement lost",
+        ),
+        pytest.param(
+            "delete from marts.fct_queue_visits where call_key = (select call_key"
+            " from marts.fct_agent_connections where {that}) and visit_number = 2", (0, -1, 0, 1),
+            id="visit lost",
+        ),
+        pytest.param(
+            "insert into marts.fct_queue_visits select (jsonb_populate_record("
+            "v, jsonb_build_object('visit_key', v.visit_key || ' again'))).*"
+            " from marts.fct_queue_visits as v"
+            " where call_key = (select call_key from marts.fct_agent_connections where {that})"
+            " and visit_number = 2", (0, 1, 0, 0), id="visit doubled",
+        ),
+    ],
+)  # fmt: skip
+def test_a_transfer_lost_or_doubled_unbalances_its_day(
+    marts: psycopg.Connection, truth: Path, damage: str, difference: tuple[int, ...]
+) -> None:
+    # A call that was passed on once, to a queue where it was answered.
+    day, key = marts.execute(
+        "select c.business_day, c.connection_key from marts.fct_agent_connections as c"
+        " inner join marts.fct_calls as k using (business_day, call_key)"
+        " inner join marts.fct_queue_visits as v using (business_day, call_key)"
+        " where c.source = %s and c.transfer_type = 'blind' and k.transfers_count = 1"
+        " and c.connection_number = 1 and v.visit_number = 2 and v.calls_answered = 1"
+        " and k.queue_visits_count = 2 order by 2 limit 1",
+        [SOURCE],
+    ).fetchone() or ("", "")
+    before = transfers.counted(marts, SOURCE)
+    that = f"business_day = '{day}' and connection_key = '{key}'"
+    assert marts.execute(damage.format(that=that).encode()).rowcount == 1
+    after = transfers.counted(marts, SOURCE)
+    marts.rollback()
+    changed = tuple(map(int.__sub__, after.pop(str(day)), before.pop(str(day))))
+    assert changed == difference
+    assert after == before
 
 
 def any_count(row: tuple[str, ...], keys: tuple[str, ...]) -> bool:

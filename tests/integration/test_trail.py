@@ -248,12 +248,17 @@ def test_what_people_did_in_airflow_is_taken_once(
             " (now(), 'land', 'trigger_dag_run', 'admin', 'admin', '{\"conf\": \"13800138000\"}'),"
             " (now(), 'land', 'success', 'data-engineering', null, null)"
         )
+        # What is not collected yet must not be pruned.
+        assert (trail.oldest_in_airflow(settings),) == airflow.execute(
+            "select dttm from log where owner = 'admin'"
+        ).fetchone()
         (entry,) = since(settings, superuser, collected)
         assert (entry["person"], entry["action"], entry["object_name"]) == (
             "admin", "trigger_dag_run", "land",
         )  # fmt: skip
         assert "13800138000" not in entry["statement"]
         assert trail.collect(settings).added["airflow"] == 0
+        assert trail.oldest_in_airflow(settings) is None
         # Two that failed, one that went well, one that failed.
         for logins, failures, new in ((None, 2, 2), (1, 0, 1), (1, 1, 1), (1, 1, 0)):
             airflow.execute("delete from ab_user")

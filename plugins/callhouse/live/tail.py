@@ -1,6 +1,6 @@
 """A log that grows: its complete lines are landed in small units, wherever rotation moves it.
 
-A file is known by device, inode and `mark`: a hash of its first bytes and of those before the place
+A file is known by device, inode and `mark`: hashes of its first bytes and of those before the place
 that was read. By the mark it is found again after it was copied, compressed or moved, and another
 file is told from it that has its name or its inode.
 """
@@ -60,6 +60,15 @@ class Place:
         if self.offset_bytes:
             return _mark(handle, self.offset_bytes) == self.mark
         return _identity(handle) == (self.device, self.inode)
+
+    def has_all_of(self, handle: IO[bytes]) -> bool:
+        """Whether the open file is a shorter copy, made before the last of this one was read."""
+        head = _read(handle, 0, MARK_BYTES) or b""
+        return (
+            len(head) == MARK_BYTES <= self.offset_bytes
+            and self.mark.startswith(_hash(head))
+            and _mark(handle, self.offset_bytes) is None
+        )
 
 
 class Tail:
@@ -200,7 +209,12 @@ class Tail:
                 continue  # moved on meanwhile, which is a change of the folder
             status = os.fstat(handle.fileno())
             is_old = datetime.fromtimestamp(status.st_mtime, UTC) < since
-            if is_old or any(place.is_in(handle) for place in places):
+            if is_old or any(
+                # The inode of an empty file that is over may be used again.
+                (place.is_in(handle) and (place.offset_bytes or place.finished_at is None))
+                or place.has_all_of(handle)
+                for place in places
+            ):
                 handle.close()
             elif now - status.st_mtime < STABLE_SECONDS:
                 is_settled = False
@@ -218,7 +232,7 @@ class Tail:
     def _found(self, place: Place) -> IO[bytes] | None:
         """The open file of a place, wherever it has gone."""
         held = self._handles.get(place.file_id)
-        if held and place.is_in(held):
+        if held and self._is_of(place, held):
             return held
         self._let_go(place)
         for path in sorted(self._siblings(), key=lambda path: path.suffix == ".gz"):
@@ -226,11 +240,25 @@ class Tail:
                 handle = _opened(path)
             except OSError:
                 continue
-            if place.is_in(handle):
+            if self._is_of(place, handle):
                 self._handles[place.file_id] = handle
                 return handle
             handle.close()
         return None
+
+    def _is_of(self, place: Place, handle: IO[bytes]) -> bool:
+        """Whether the open file is that of a place, and of no other one.
+
+        While nothing of a file was read only its inode tells it, which a later file may have too.
+        """
+        return place.is_in(handle) and (
+            place.offset_bytes > 0
+            or not any(
+                other.is_in(handle)
+                for other in self._known()
+                if other.offset_bytes or other.file_id > place.file_id
+            )
+        )
 
     # -------------------------------------------------------------------------- reading
     def _read(self, place: Place) -> bool:
@@ -258,8 +286,7 @@ class Tail:
                 )
         if is_over and not end:
             end = len(content)  # half a line that nobody will complete
-        # Afterwards: it may have been truncated and filled again meanwhile.
-        if end and place.is_in(handle):
+        if end:
             self._land(place, handle, content[:end])
         elif not content and (is_over or isinstance(handle, gzip.GzipFile)):
             self._finish(place)  # what is compressed grows no more
@@ -273,8 +300,11 @@ class Tail:
             self.path.name, content, place.lines + 1, digest.hexdigest()
         )  # fmt: skip
         mark = _mark(handle, offset)
-        if mark is None:
-            return  # truncated meanwhile; what was read is looked for in its copy
+        size = min(len(content), MARK_BYTES)
+        if mark is None or not (
+            place.is_in(handle) if place.offset_bytes else _read(handle, 0, size) == content[:size]
+        ):
+            return  # truncated, and maybe filled again; what was read is looked for in its copy
         with warehouse.connect(self.settings) as connection:
             moved = connection.execute(
                 "update ops.tail_files set offset_bytes = %s, lines = %s, mark = %s "
@@ -345,5 +375,9 @@ def _read(handle: IO[bytes], offset: int, size: int) -> bytes | None:
 def _mark(handle: IO[bytes], offset: int) -> str | None:
     """What tells a file, of which `offset` bytes were read, from others; None: it is shorter."""
     size = min(offset, MARK_BYTES)
-    content = (_read(handle, 0, size) or b"") + (_read(handle, offset - size, size) or b"")
-    return hashlib.sha256(content).hexdigest() if len(content) == 2 * size else None
+    head, tail = _read(handle, 0, size) or b"", _read(handle, offset - size, size) or b""
+    return _hash(head) + _hash(tail) if len(head) == len(tail) == size else None
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The step of the `synchronise_access` DAG."""
+"""Schedule and step of the `synchronise_access` DAG."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import logging
 from airflow.sdk.exceptions import AirflowSkipException
 
 from callhouse import settings as settings_module
+from callhouse.orchestration.vocabulary import EVERY_MINUTE
 
 LOG = logging.getLogger(__name__)
+
+
+def schedule() -> str | None:
+    """When to look at the file; None without one."""
+    return EVERY_MINUTE if settings_module.load().access_file else None
 
 
 def synchronise() -> None:

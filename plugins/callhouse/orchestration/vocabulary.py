@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, dag
 
 from callhouse.orchestration.triggers import InboxTrigger
 
@@ -19,7 +20,10 @@ class Tag(StrEnum):
     TRANSFORM = "transform"
     CAPTURE = "capture"
     SECURITY = "security"
+    UPKEEP = "upkeep"
 
+
+EVERY_MINUTE = "* * * * *"
 
 # Rows were staged. Only a wake-up: the work itself is read from ops.dirty_marks.
 STAGING = Asset("staging")
@@ -51,3 +55,21 @@ def woken_by(asset: Asset, *, safety_net: str) -> AssetOrTimeSchedule:
     """On the asset's events, and by the clock because events can be lost."""
     timetable = CronTriggerTimetable(safety_net, timezone="UTC")
     return AssetOrTimeSchedule(timetable=timetable, assets=[asset])
+
+
+def by_the_clock(
+    schedule: str | None, *, dag_id: str, name: str, doc: str | None, tag: Tag
+) -> Callable[[Callable[[], None]], Callable[[], Any]]:
+    """Makes a DAG that does what there is to do now. `schedule` is in UTC; None: when triggered."""
+    decorator: Callable[[Callable[[], None]], Callable[[], Any]] = dag(
+        dag_id=dag_id,
+        dag_display_name=name,
+        schedule=CronTriggerTimetable(schedule, timezone="UTC") if schedule else None,
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        default_args=TASK_DEFAULTS,
+        doc_md=doc,
+        tags=[tag],
+    )
+    return decorator

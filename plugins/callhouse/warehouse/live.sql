@@ -10,7 +10,7 @@ create table if not exists ops.tail_files (
     inode bigint not null,            -- used again by the file system: `mark` tells files apart
     offset_bytes bigint not null default 0,
     lines bigint not null default 0,
-    mark text not null default '',    -- hash of its first bytes and of those before the offset
+    mark text not null default '',    -- hashes of its first bytes and of those before the offset
     is_current boolean not null,      -- still at `path`, as far as is known
     looked_at timestamptz not null,   -- of the current one: until then everything beside it is known
     left_at timestamptz,              -- when another file was found at `path`

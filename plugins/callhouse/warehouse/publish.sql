@@ -23,6 +23,82 @@ begin
 end
 $$;
 
+-- Transfers by day and source, counted from both sides. Out: conversations that were announced to
+-- end by a transfer. In, which knows nothing of transfers: what followed a conversation in its call,
+-- a visit to a queue or a conversation outside of queues. An announced transfer that nothing follows
+-- has left the records with the end of the call (outside of the centre, or to where its source
+-- records nothing), or it is unknown where the call has gone on. Each begins later than what it
+-- follows. A day on which a source announces none has no row: some records cannot tell.
+create or replace function ops.transfers(
+    visits text, connections text, calls text, wanted_days date []
+) returns table (
+    business_day date,
+    source text,
+    transfers_out bigint,
+    transfers_in bigint,
+    transfers_left bigint,
+    transfers_unknown bigint
+)
+language plpgsql stable set search_path = pg_catalog as $$
+begin
+    return query execute format(
+        $sql$
+            with legs as (
+                select
+                    business_day, source, call_id, entered_at as began_at,
+                    calls_answered = 1 as is_conversation
+                from %1$s
+                where business_day = any ($1)
+                union all
+                select business_day, source, call_id, connected_at, true
+                from %2$s
+                where business_day = any ($1) and queue_id = 'none'
+            ),
+            placed as (
+                select
+                    business_day, source, call_id, began_at,
+                    -- Of one second: what was refused led on to the next queue.
+                    lag(is_conversation) over (
+                        partition by business_day, source, call_id
+                        order by began_at, is_conversation
+                    ) as has_come_from_one
+                from legs
+            ),
+            ends as (
+                select business_day, source, call_id, max(began_at) as last_began_at
+                from legs
+                group by business_day, source, call_id
+            ),
+            counted as (
+                select business_day, source, 0 as o, 1 as i, 0 as l, 0 as u
+                from placed
+                where has_come_from_one
+                union all
+                select
+                    business_day, source, 1, 0,
+                    (is_last and is_over)::integer, (is_last and not is_over)::integer
+                from (
+                    select
+                        c.business_day, c.source,
+                        coalesce(e.last_began_at <= c.connected_at, true) as is_last,
+                        -- Reported durations may differ from times by as much (METRICS, ruling 1).
+                        coalesce(k.ended_at <= c.ended_at + interval '6 seconds', true) as is_over
+                    from %2$s as c
+                    left join ends as e using (business_day, source, call_id)
+                    left join %3$s as k using (business_day, source, call_id)
+                    where c.business_day = any ($1) and c.transfers = 1
+                ) as announced
+            )
+            select business_day, source, sum(o), sum(i), sum(l), sum(u)
+            from counted
+            group by business_day, source
+            having sum(o) > 0
+        $sql$,
+        visits, connections, calls
+    ) using wanted_days;
+end
+$$;
+
 -- The balances and totals of a build, by day and source.
 create or replace function ops.balance(wanted_build bigint) returns void
 language plpgsql set search_path = pg_catalog as $$
@@ -89,6 +165,22 @@ begin
                 )
             from candidate.fct_queue_visits
             group by business_day, source
+        $sql$,
+        wanted_build
+    );
+    execute format(
+        $sql$
+            insert into ops.balances (
+                build_id, business_day, source, balance, left_count, right_count
+            )
+            select
+                %1$s, business_day, source, 'transfers out = transfers in + left + unknown',
+                transfers_out, transfers_in + transfers_left + transfers_unknown
+            from ops.transfers(
+                'candidate.fct_queue_visits', 'candidate.fct_agent_connections',
+                'candidate.fct_calls',
+                array(select business_day from ops.build_days where build_id = %1$s)
+            )
         $sql$,
         wanted_build
     );

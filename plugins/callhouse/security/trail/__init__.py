@@ -34,6 +34,8 @@ LISTED = ("entry_id", "happened_at", "person", "origin", "address", "program", "
 
 Parse = Callable[[bytes, str], "Entry | None"]
 Read = Callable[[str, int, int], bytes]
+# Entries of Airflow's log; events of tasks name no person.
+OF_PEOPLE = "dttm is not null and (owner_display_name is not null or starts_with(event, 'cli'))"
 
 
 @dataclass(frozen=True)
@@ -290,11 +292,9 @@ def _airflow(settings: Settings, connection: psycopg.Connection) -> int:
         there = airflow.execute("select to_regclass('log') is not null").fetchone()
         if not (there and there[0]):
             return 0  # not prepared yet
-        # Events of tasks name no person.
         rows = airflow.execute(
-            "select id, dttm, owner, event, concat_ws(' ', dag_id, run_id, task_id), extra "
-            "from log where id > %s and dttm is not null "
-            "and (owner_display_name is not null or event like 'cli%%') order by id",
+            "select id, dttm, owner, event, concat_ws(' ', dag_id, run_id, task_id), extra "  # noqa: S608
+            f"from log where id > %s and {OF_PEOPLE} order by id".encode(),
             [position.get("log", 0) - LOOK_BACK],
         ).fetchall()
         # Airflow tells of log-ins only by counting them; failed ones since the last that went well.
@@ -331,6 +331,23 @@ def _airflow(settings: Settings, connection: psycopg.Connection) -> int:
         ]  # fmt: skip
         position |= {f"logins of {name}": logins, f"failures of {name}": failures}
     return _append(connection, "airflow", position, found)
+
+
+def oldest_in_airflow(settings: Settings) -> datetime | None:
+    """When the oldest entry of Airflow's log happened that is not collected yet; None: all are."""
+    import psycopg
+
+    from callhouse import warehouse
+
+    with warehouse.connect(settings, LOGIN) as connection:
+        taken = _position(connection, "airflow").get("log", 0)
+    with psycopg.connect(settings.dsn("airflow", "airflow"), connect_timeout=10) as airflow:
+        oldest: datetime | None = warehouse.one(
+            airflow,
+            f"select min(dttm) from log where id > %s and {OF_PEOPLE}",  # noqa: S608
+            [taken],
+        )[0]
+    return oldest
 
 
 def _dbt(connection: psycopg.Connection) -> int:
