@@ -23,6 +23,7 @@ from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import heads, links, store
 from callhouse.landing.callers import Callers
+from callhouse.security import redaction
 from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.sources import storage as object_storage
@@ -212,6 +213,7 @@ class Unit:
         self.settings, self.connection, self.is_latest = settings, connection, is_latest
         self.feed, self.file = feed, file
         self.record: Record = file.record
+        self.free = self.record.free
         self.progress = progress
         self.callers = Callers(settings, feed.name, file.caller)
         self.tally = _Tally()
@@ -416,7 +418,7 @@ class Unit:
         return self.file.caller is not None and self.file.caller.country is None
 
     def count(self, batch: Batch, side: psycopg.Connection) -> pl.DataFrame:
-        """Add a batch to the totals; returns its rows with tokens in the place of callers."""
+        """Add a batch to the totals; returns its rows without callers and redacted."""
         tally, rows = self.tally, batch.rows
         tally.read += batch.read
         tally.header_rows += batch.header_rows
@@ -425,6 +427,9 @@ class Unit:
         tally.copied += rows.height
         if tally.first_rejected is None and batch.rejected:
             tally.first_rejected = min(batch.rejected, key=lambda row: row.line_number)
+        if self.free:
+            country = self.file.caller.country if self.file.caller else None
+            rows = redaction.redact_rows(rows, self.free, country)
         if self.record.has_caller:
             rows = self.callers.replace(rows)
         for item in self.record.fields:

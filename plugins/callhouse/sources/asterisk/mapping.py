@@ -27,7 +27,7 @@ EVENTS = Record(
         Field("queue_id", member="queue"),
         Field("agent_id", member="agent"),
         Field("event", required=True),
-        *(Field(f"data{number}") for number in range(1, 6)),
+        *(Field(f"data{number}", free="kept") for number in range(1, 6)),  # of some events
         Field("hotline_id", member="hotline"),
         Field("caller", "caller"),
         Field("caller_region_code", member="region"),
