@@ -55,7 +55,9 @@ def bag(home: Path) -> Any:
 def test_bag_holds_the_dags(bag: Any) -> None:
     feeds = {feed.file.stem for feed in registry.feeds(settings_module.load())}
     assert {"anonymous_bank", "sample_hotline", "asterisk_queue_log", "asterisk_cdr"} <= feeds
-    single = {"transform", "rebuild", "watch_capture", "audit_trail", "synchronise_access"}
+    single = {
+        "transform", "rebuild", "watch_capture", "audit_trail", "synchronise_access", "retention",
+    }  # fmt: skip
     assert set(bag.dags) == {*single, *(f"land_{feed}" for feed in feeds)}
     assert bag.import_errors == {}
 
@@ -69,7 +71,8 @@ def test_parsing_leaves_no_trace(bag: Any, home: Path) -> None:
 def test_names_follow_their_file(bag: Any) -> None:
     stems = {file.stem for file in DAGS.glob("*.py")}
     assert stems == {
-        "audit_trail", "land", "rebuild", "synchronise_access", "transform", "watch_capture",
+        "audit_trail", "land", "rebuild", "retention", "synchronise_access", "transform",
+        "watch_capture",
     }  # fmt: skip
     for dag in bag.dags.values():
         stem = Path(dag.fileloc).stem

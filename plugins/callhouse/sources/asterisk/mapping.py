@@ -45,6 +45,8 @@ EVENTS = Record(
     heads_of=exchange.TABLES,
 )
 
+RECORDS = {record.name: record for record in (EVENTS, exchange.CDR, exchange.CEL)}
+
 
 @dataclass(frozen=True)
 class Caller:

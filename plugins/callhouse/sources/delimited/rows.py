@@ -560,7 +560,7 @@ def _separate(
             shown = ""
             if column:
                 text = row[f"c:{column}"]
-                told = f"'{masked(redacted(text))[:60]}' " if text else ""
+                told = f"'{redacted(masked(text))[:60]}' " if text else ""
                 shown = f"column '{column}' {told}"
             reason = f"{file_name} line {number}: {shown}{sentence}"
             rejected.append(Rejected(number, code, reason, column, raw.contents[row["position"]]))
