@@ -192,7 +192,7 @@ def _since(removal: Removal) -> Mapping[str, object]:
 
 
 def _quarantine(removal: Removal) -> int:
-    """Content and preview of rows that were decided about before; the rows stay, and are counted."""
+    """Content and preview of rows that were decided about before. The rows stay, and count."""
     with warehouse.connect(removal.settings) as connection:
         gone = connection.execute(
             "update ops.quarantine set content = '', preview = '' "

@@ -1,8 +1,9 @@
 """The feeds an instance knows, and their registration in the warehouse.
 
 A vendor is a folder here with `mapping.py` (its `load` reads a feed's YAML, its `RECORDS` are what
-feeds may hold), `tables.sql` and perhaps feeds that come with Callhouse. A feed whose `name` is another feed's adds further kinds of
-records to that one's source; `join` in the vendor's mapping gives it the other's settings.
+feeds may hold), `tables.sql` and perhaps feeds that come with Callhouse. A feed whose `name` is
+another feed's adds further kinds of records to that one's source; `join` in the vendor's mapping
+gives it the other's settings.
 """
 
 from __future__ import annotations
