@@ -23,7 +23,7 @@ changes.
 from airflow.sdk import CronTriggerTimetable, dag, task
 
 from callhouse.orchestration import retention as steps
-from callhouse.orchestration.vocabulary import TASK_DEFAULTS, Tag
+from callhouse.orchestration.vocabulary import NOW_RUNS, TASK_DEFAULTS, Tag
 
 
 @dag(
@@ -31,6 +31,7 @@ from callhouse.orchestration.vocabulary import TASK_DEFAULTS, Tag
     dag_display_name="Retention",
     schedule=CronTriggerTimetable("30 19 * * *", timezone="UTC"),
     catchup=False,
+    allowed_run_types=NOW_RUNS,
     max_active_runs=1,
     is_paused_upon_creation=False,
     default_args=TASK_DEFAULTS,
