@@ -27,16 +27,19 @@ FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 CANARIES = (
     "138 0013 8000", "一三八零零一三八零零零", "１３８００１３８０００", "王小明",
     "li.wei@mail.example", "6222 0212 3456 7890 128", "11010519491231002X", "one three eight zero zero one three",
+    "1-38001380-00",
 )  # fmt: skip
 SPOKEN = "one three eight zero zero one three eight zero zero zero"
 TEXT = (
     "我叫王小明，电话138 0013 8000 或 一三八零零一三八零零零/１３８００１３８０００; "
     f"li.wei@mail.example; 卡6222 0212 3456 7890 128; 11010519491231002X; {SPOKEN}"
 )
+ODD = "1-38001380-00"  # as a code or name of an event
 LEFT = (
     "我叫<NAME>，电话<PHONE> 或 <PHONE>/<PHONE>; "
     "<EMAIL>; 卡<CARD>; <ID>; <PHONE>"
 )  # fmt: skip
+COLUMNS = ("survey", "type", "channel", "score", "comment", "offered")
 SHOP = """
 feed: shop
 vendor: delimited
@@ -50,6 +53,7 @@ records:
     columns:
       survey_id: survey
       survey_type: type
+      channel: channel
       score: score
       comment: comment
       offered_at: offered
@@ -108,8 +112,8 @@ def table(path: Path, *rows: tuple[object, ...]) -> Path:
 
 
 def surveys(path: Path, *comments: str, offered: str = "2026-03-02 10:00:00") -> Path:
-    rows = [(f"{path.stem}-{i}", "csat", 5, text, offered) for i, text in enumerate(comments)]
-    return table(path, ("survey", "type", "score", "comment", "offered"), *rows)
+    rows = [(f"{path.stem}-{i}", "csat", "", 5, t, offered) for i, t in enumerate(comments)]
+    return table(path, COLUMNS, *rows)
 
 
 def line(columns: tuple[str, ...], **cells: str) -> str:
@@ -151,6 +155,7 @@ def queue_log(folder: Path) -> dict[str, Path]:
         f"1748908800|c1|q|NONE|ENTERQUEUE|http://crm/?name={TEXT}|13800138000|1\n"
         f"1748908801|c1|q|NONE|INFO|{TEXT}|{TEXT}||{TEXT}|{TEXT}\n"
         f"1748908802|c1|q|NONE|DIVERT_VIP|{TEXT}\n"
+        f"1748908802|c1|q|NONE|OWN-{ODD}|x\n"
         f"1748908803|NONE|q|a1|PAUSE|{TEXT}\n"
         "1748908804|c1|q|a1|CONNECT|4|1709251200.1|3\n",
         encoding="utf-8",
@@ -218,12 +223,15 @@ def test_the_rest_of_a_text_stays_readable(ready: Settings, tmp_path: Path) -> N
 
 def test_what_cannot_be_read_is_redacted_too(ready: Settings, tmp_path: Path) -> None:
     path = table(
-        tmp_path / "surveys_1.csv", ("survey", "type", "score", "comment", "offered"),
-        ("s1", "csat", 5, "很好", "2026-03-02 10:00:00"),
-        ("s2", "csat", "138 0013 8000", TEXT, "2026-03-02 10:00:00"),
-        ("s3", "csat", 5, TEXT, "一三八零零一三八零零零"),
+        tmp_path / "surveys_1.csv", COLUMNS,
+        ("s1", "csat", ODD, 5, "很好", "2026-03-02 10:00:00"),
+        ("s2", "csat", "", "138 0013 8000", TEXT, "2026-03-02 10:00:00"),
+        ("s3", "csat", "", 5, TEXT, "一三八零零一三八零零零"),
     )  # fmt: skip
     unit = land(ready, "shop", path, quarantined=2)
+    assert values(ready, "select data_issues[1] from staging.delimited_surveys") == [
+        "unknown_code:channel=<PHONE>"
+    ]
     landed = everything(ready)
     assert [canary for canary in CANARIES if canary in landed] == []
     shown = quarantine.show(ready, unit)
@@ -338,17 +346,17 @@ def test_free_text_goes_with_its_day(ready: Settings, tmp_path: Path) -> None:
     assert values(ready, comments) == [None, None, None]
     # The same file again is still known: its hash is of what it said.
     again = surveys(tmp_path / "surveys_a.csv", "old", offered=old)
-    again.write_text(again.read_text() + "surveys_a-9,csat,4,x,2026-03-02 10:00:00\n")
+    again.write_text(again.read_text() + "surveys_a-9,csat,,4,x,2026-03-02 10:00:00\n")
     [result] = landing.land(ready, "shop", [again])
     assert (result.staged, result.duplicates) == (1, 1)
 
 
 def test_a_row_in_quarantine_is_emptied_after_its_decision(ready: Settings, tmp_path: Path) -> None:
     path = table(
-        tmp_path / "surveys_1.csv", ("survey", "type", "score", "comment", "offered"),
-        ("s1", "csat", 5, "很好", "2026-03-02 10:00:00"),
-        ("s2", "csat", "x", TEXT, "2026-03-02 10:00:00"),
-        ("s3", "csat", "y", TEXT, "2026-03-02 10:00:00"),
+        tmp_path / "surveys_1.csv", COLUMNS,
+        ("s1", "csat", "", 5, "很好", "2026-03-02 10:00:00"),
+        ("s2", "csat", "", "x", TEXT, "2026-03-02 10:00:00"),
+        ("s3", "csat", "", "y", TEXT, "2026-03-02 10:00:00"),
     )  # fmt: skip
     unit = land(ready, "shop", path, quarantined=2)
     quarantine.discard(ready, unit, 3, "a test", "ann")

@@ -31,6 +31,7 @@ from callhouse.sources.contract import (
     Batch,
     ChangedError,
     Feed,
+    Field,
     Inspection,
     Reader,
     Record,
@@ -50,6 +51,8 @@ MOST_IN_VAIN = 3
 LOOK_BACK = datetime.timedelta(days=8)
 UNFINISHED = (".part", ".tmp", ".partial", ".crdownload")
 REFUSED = "refused"
+# An issue names the code that is unknown: in a shifted row it may be anything.
+ISSUES = Field("data_issues", free="kept")
 
 Progress = Callable[[str, int, float], None]
 """Called with file name, rows read so far, and the share of the file (0 to 1)."""
@@ -213,7 +216,7 @@ class Unit:
         self.settings, self.connection, self.is_latest = settings, connection, is_latest
         self.feed, self.file = feed, file
         self.record: Record = file.record
-        self.free = self.record.free
+        self.free = (*self.record.free, ISSUES)
         self.progress = progress
         self.callers = Callers(settings, feed.name, file.caller)
         self.tally = _Tally()
@@ -427,9 +430,8 @@ class Unit:
         tally.copied += rows.height
         if tally.first_rejected is None and batch.rejected:
             tally.first_rejected = min(batch.rejected, key=lambda row: row.line_number)
-        if self.free:
-            country = self.file.caller.country if self.file.caller else None
-            rows = redaction.redact_rows(rows, self.free, country)
+        country = self.file.caller.country if self.file.caller else None
+        rows = redaction.redact_rows(rows, self.free, country)
         if self.record.has_caller:
             rows = self.callers.replace(rows)
         for item in self.record.fields:

@@ -405,6 +405,8 @@ def redact_rows(rows: pl.DataFrame, free: Iterable[Field], country: str | None) 
     import polars as pl
 
     for item in free:
+        if item.name not in rows.columns:
+            continue
         column = rows.get_column(item.name)
         if column.dtype != pl.String or column.null_count() == column.len():
             continue

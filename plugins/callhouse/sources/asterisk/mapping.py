@@ -26,7 +26,7 @@ EVENTS = Record(
         Field("reported_call_id"),
         Field("queue_id", member="queue"),
         Field("agent_id", member="agent"),
-        Field("event", required=True),
+        Field("event", required=True, free="kept"),
         *(Field(f"data{number}", free="kept") for number in range(1, 6)),  # of some events
         Field("hotline_id", member="hotline"),
         Field("caller", "caller"),
