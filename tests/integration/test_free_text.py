@@ -26,7 +26,8 @@ from callhouse.transform import dbt
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 CANARIES = (
     "138 0013 8000", "一三八零零一三八零零零", "１３８００１３８０００", "王小明",
-    "li.wei@mail.example", "6222 0212 3456 7890 128", "11010519491231002X", "one three eight zero zero one three",
+    "li.wei@mail.example", "6222 0212 3456 7890 128", "11010519491231002X",
+    "one three eight zero zero one three",
     "1-38001380-00",
 )  # fmt: skip
 SPOKEN = "one three eight zero zero one three eight zero zero zero"

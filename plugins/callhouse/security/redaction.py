@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # both take long to import, and the command line needs neither
@@ -52,6 +52,12 @@ RUN = re.compile(rf"\+?\0*[0-9](?:{BETWEEN}[0-9])*(?:{BETWEEN}[Xx](?![A-Za-z]))?
 # They part numbers more often than digits of one: no card and no id is put together across them.
 LIST = re.compile(r"[,，、;；:：|。]")
 SHORTEST, LONGEST = 7, 19
+# The commonest text of digits that programs write: not worth a look.
+MOMENT = re.compile(
+    r"(?:19|20)\d\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?"
+    r"(?:Z|[+-]\d\d:?\d\d)?",
+    re.ASCII,
+)
 DATE = re.compile(r"(?:19|20)\d\d[-/.](?:0?[1-9]|1[0-2])[-/.](?:0?[1-9]|[12]\d|3[01])(?!\d)")
 
 # ------------------------------------------------------------------------------ words
@@ -289,8 +295,8 @@ class Recognisers:
             if size >= 11 and digits[-11] == "1" and _takes(self.mobiles, digits):
                 return True
             # Without the trunk's 0 a number of an office cannot be told from any other.
-            is_service = size == 10 and digits[:3] in ("400", "800")
-            may_be = is_service or (10 <= size <= 12 and digits[0] == "0")
+            # 400 and 800 are numbers of companies, the hotlines among them: nobody's.
+            may_be = 10 <= size <= 12 and digits[0] == "0"
         else:
             may_be = True
         if number.is_international or digits.startswith("00"):
@@ -331,6 +337,8 @@ def _recognisers(country: str) -> Recognisers:
 # ------------------------------------------------------------------------------ texts
 def redacted(text: str, country: str = "CN") -> str:
     """`text` with labels in the place of personal data; numbers without prefix are `country`'s."""
+    if MOMENT.fullmatch(text):
+        return text
     folded = text.translate(_FOLDING)
     if not _CANDIDATE.search(folded):
         return text
@@ -373,14 +381,13 @@ def _beginning(spoken: str, number: _Number) -> int:
     return start - 1 if has_bracket else start
 
 
-def redacted_json(text: str, country: str = "CN") -> str:
-    """The same of every text, key and number in a JSON document; what is no JSON is one text."""
+def redacted_json(text: str, redact: Callable[[str], str] = redacted) -> str:
+    """`redact` of every text, key and number in a JSON document; what is no JSON is one text."""
     try:
         content = json.loads(text)
     except ValueError:
-        return redacted(text, country)
-    remember = lru_cache(maxsize=REMEMBERED)(lambda leaf: redacted(leaf, country))
-    return json.dumps(_walked(content, remember), ensure_ascii=False, sort_keys=True)
+        return redact(text)
+    return json.dumps(_walked(content, redact), ensure_ascii=False, sort_keys=True)
 
 
 def _walked(value: Any, redact: Callable[[str], str]) -> Any:
@@ -416,9 +423,11 @@ def redact_rows(rows: pl.DataFrame, free: Iterable[Field], country: str | None) 
         looked_at = looked_at.fill_null(value=False)
         if not looked_at.any():
             continue
+        # Documents share what is in them.
+        redact = lru_cache(maxsize=REMEMBERED)(partial(redacted, country=country or "CN"))
+        whole = partial(redacted_json, redact=redact) if item.kind == "json" else redact
         texts: Sequence[str] = column.filter(looked_at).unique().to_list()
-        redact = redacted_json if item.kind == "json" else redacted
-        changed = {text: left for text in texts if (left := redact(text, country or "CN")) != text}
+        changed = {text: left for text in texts if (left := whole(text)) != text}
         if changed:
             replaced = column.replace(list(changed), list(changed.values()))
             rows = rows.with_columns(replaced.zip_with(looked_at, column))
