@@ -28,14 +28,14 @@ CANARIES = (
     "138 0013 8000", "一三八零零一三八零零零", "１３８００１３８０００", "王小明",
     "li.wei@mail.example", "6222 0212 3456 7890 128", "11010519491231002X",
     "one three eight zero zero one three",
-    "1-38001380-00",
+    "1-3800-1380-00",
 )  # fmt: skip
 SPOKEN = "one three eight zero zero one three eight zero zero zero"
 TEXT = (
     "我叫王小明，电话138 0013 8000 或 一三八零零一三八零零零/１３８００１３８０００; "
     f"li.wei@mail.example; 卡6222 0212 3456 7890 128; 11010519491231002X; {SPOKEN}"
 )
-ODD = "1-38001380-00"  # as a code or name of an event
+ODD = "1-3800-1380-00"  # as a code or name of an event
 LEFT = (
     "我叫<NAME>，电话<PHONE> 或 <PHONE>/<PHONE>; "
     "<EMAIL>; 卡<CARD>; <ID>; <PHONE>"

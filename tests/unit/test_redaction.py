@@ -351,6 +351,8 @@ def test_texts_without_numbers_load_nothing() -> None:
         "import sys; from callhouse.security.redaction import redacted;"
         "assert redacted('王先生说服务很好，等了12分钟') == '<NAME>先生说服务很好，等了12分钟';"
         "assert 'presidio_analyzer' not in sys.modules and 'polars' not in sys.modules;"
+        "assert redacted('4000000001 on 2024-03-01') == '4000000001 on 2024-03-01';"
+        "assert 'presidio_analyzer' not in sys.modules;"
         "redacted('13800138000'); assert 'presidio_analyzer' in sys.modules"
     )
     subprocess.run(

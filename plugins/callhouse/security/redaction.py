@@ -273,38 +273,39 @@ class Recognisers:
         )
         self.phones = PhoneRecognizer(supported_regions=(country,), leniency=1)
         self.american = PhoneRecognizer(supported_regions=("US",), leniency=1)
-        self.country = country
 
-    def label(self, number: _Number) -> str | None:
-        """What the digits are, None where they are nothing that is known."""
-        digits, size = number.digits, len(number.digits)
-        is_whole = not number.has_list or max(number.lengths) == 1
-        if size == 18 and is_whole and _takes(self.ids, digits):
-            return ID
-        if not digits.isdigit():
-            return None
-        if size >= 13 and is_whole and digits[0] in "23456" and _takes(self.cards, digits):
-            return CARD
-        return PHONE if self._is_phone(number) else None
 
-    def _is_phone(self, number: _Number) -> bool:
-        digits, size = number.digits, len(number.digits)
-        if size > 17:
-            return False
-        if self.country == "CN":
-            if size >= 11 and digits[-11] == "1" and _takes(self.mobiles, digits):
-                return True
-            # Without the trunk's 0 a number of an office cannot be told from any other.
-            # 400 and 800 are numbers of companies, the hotlines among them: nobody's.
-            may_be = 10 <= size <= 12 and digits[0] == "0"
-        else:
-            may_be = True
-        if number.is_international or digits.startswith("00"):
-            return _takes(self.phones, "+" + digits.removeprefix("00"))
-        if may_be and _takes(self.phones, digits):
+def _label(number: _Number, country: str) -> str | None:
+    """What the digits are, None where they are nothing that is known."""
+    digits, size = number.digits, len(number.digits)
+    is_whole = not number.has_list or max(number.lengths) == 1
+    if size == 18 and is_whole and _takes(_recognisers(country).ids, digits):
+        return ID
+    if not digits.isdigit():
+        return None
+    may_be_card = size >= 13 and is_whole and digits[0] in "23456"
+    if may_be_card and _takes(_recognisers(country).cards, digits):
+        return CARD
+    return PHONE if size <= 17 and _is_phone(number, country) else None
+
+
+def _is_phone(number: _Number, country: str) -> bool:
+    digits, size = number.digits, len(number.digits)
+    if number.is_international or digits.startswith("00"):
+        if country == "CN" and _takes(_recognisers(country).mobiles, digits):
             return True
-        is_american = number.lengths == (3, 3, 4) and number.is_marked
-        return is_american and _takes(self.american, digits)
+        return _takes(_recognisers(country).phones, "+" + digits.removeprefix("00"))
+    may_be = True
+    if country == "CN":
+        if size >= 11 and digits[-11] == "1" and _takes(_recognisers(country).mobiles, digits):
+            return True
+        # Without the trunk's 0 a number of an office cannot be told from any other.
+        # 400 and 800 are numbers of companies, the hotlines among them: nobody's.
+        may_be = 10 <= size <= 12 and digits[0] == "0"
+    if may_be and _takes(_recognisers(country).phones, digits):
+        return True
+    is_american = number.lengths == (3, 3, 4) and number.is_marked
+    return is_american and _takes(_recognisers(country).american, digits)
 
 
 def _takes(recogniser: EntityRecognizer, text: str) -> bool:
@@ -361,7 +362,7 @@ def _found(folded: str, country: str) -> Iterator[tuple[int, int, str]]:
     for numbers in _numbers(folded, spoken):
         done = 0
         for number in numbers:
-            if number.start >= done and (label := _recognisers(country).label(number)):
+            if number.start >= done and (label := _label(number, country)):
                 yield _beginning(spoken, number), number.end, label
                 done = number.end
     if IBAN.search(folded):
