@@ -15,8 +15,6 @@ from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 
-from celery.schedules import crontab
-
 from callhouse import settings as _callhouse_settings
 from callhouse.bi import audit_pages as _audit_pages
 from callhouse.bi import superset_access as _access
@@ -149,13 +147,8 @@ class CeleryConfig:
     task_acks_late = False
     broker_connection_retry_on_startup = True
     beat_schedule_filename = str(_home / "celerybeat-schedule")
-    beat_schedule: ClassVar[dict[str, Any]] = {
-        "prune_query": {
-            "task": "prune_query",
-            "schedule": crontab(minute=17, hour=3),
-            "kwargs": {"retention_period_days": 90},
-        },
-    }
+    # How long the history of SQL Lab is kept is told in callhouse.security.retention.
+    beat_schedule: ClassVar[dict[str, Any]] = {}
 
 
 CELERY_CONFIG = CeleryConfig

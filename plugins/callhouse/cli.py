@@ -672,6 +672,30 @@ def access_login(
     print(f"postgresql://{person}:{password}@{host}/callhouse")
 
 
+@app.command()
+def retention(
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove personal data that is older than its class is kept; 3 where some could not be."""
+    from callhouse.security import retention as kept
+
+    outcomes = kept.apply(_settings(), _account(), is_dry=is_dry)
+    if as_json:
+        _print_json({"dry_run": is_dry, "classes": [dataclasses.asdict(o) for o in outcomes]})
+    else:
+        _print_table(
+            ("class", "days", "since", "older than", "would go" if is_dry else "went", "problem"),
+            [
+                (o.name, o.days or kept.FOREVER, o.since, o.until and f"{o.until:%Y-%m-%d %H:%M}",
+                 f"{o.removed} {o.counted_in}" if o.days else "", o.problem)
+                for o in outcomes
+            ],
+        )  # fmt: skip
+    if any(outcome.problem for outcome in outcomes):
+        raise typer.Exit(NEEDS_A_PERSON)
+
+
 @quarantine.command("list")
 def quarantine_list(
     source: Annotated[str | None, typer.Option("--source", help="Only of this source.")] = None,
@@ -1019,7 +1043,9 @@ def main() -> None:
 
 
 # Commands that show or change data, or what someone may see: the audit trail has them.
-NOTED = ("land", "release", "metric", "psql", "access", "quarantine", "audit-trail list")
+NOTED = (
+    "land", "release", "metric", "psql", "access", "quarantine", "retention", "audit-trail list",
+)  # fmt: skip
 COMMAND_WORD = re.compile(r"[a-z][a-z_-]*")
 
 

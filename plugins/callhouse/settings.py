@@ -86,6 +86,11 @@ class Settings:
         return Path(self.environment.get("CALLHOUSE_DEVICES") or self.home / "devices.yaml")
 
     @property
+    def retention_file(self) -> Path:
+        """For how many days each class of personal data is kept; it may be missing."""
+        return Path(self.environment.get("CALLHOUSE_RETENTION") or self.home / "retention.yaml")
+
+    @property
     def access_file(self) -> Path | None:
         """YAML or CSV file of people and scopes that is kept in version control; None without."""
         path = self.environment.get("CALLHOUSE_ACCESS_FILE")

@@ -23,6 +23,7 @@ from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import heads, links, store
 from callhouse.landing.callers import Callers
+from callhouse.security import redaction
 from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.sources import storage as object_storage
@@ -30,6 +31,7 @@ from callhouse.sources.contract import (
     Batch,
     ChangedError,
     Feed,
+    Field,
     Inspection,
     Reader,
     Record,
@@ -49,6 +51,8 @@ MOST_IN_VAIN = 3
 LOOK_BACK = datetime.timedelta(days=8)
 UNFINISHED = (".part", ".tmp", ".partial", ".crdownload")
 REFUSED = "refused"
+# An issue names the code that is unknown: in a shifted row it may be anything.
+ISSUES = Field("data_issues", free="kept")
 
 Progress = Callable[[str, int, float], None]
 """Called with file name, rows read so far, and the share of the file (0 to 1)."""
@@ -212,6 +216,7 @@ class Unit:
         self.settings, self.connection, self.is_latest = settings, connection, is_latest
         self.feed, self.file = feed, file
         self.record: Record = file.record
+        self.free = (*self.record.free, ISSUES)
         self.progress = progress
         self.callers = Callers(settings, feed.name, file.caller)
         self.tally = _Tally()
@@ -416,7 +421,7 @@ class Unit:
         return self.file.caller is not None and self.file.caller.country is None
 
     def count(self, batch: Batch, side: psycopg.Connection) -> pl.DataFrame:
-        """Add a batch to the totals; returns its rows with tokens in the place of callers."""
+        """Add a batch to the totals; returns its rows without callers and redacted."""
         tally, rows = self.tally, batch.rows
         tally.read += batch.read
         tally.header_rows += batch.header_rows
@@ -425,6 +430,8 @@ class Unit:
         tally.copied += rows.height
         if tally.first_rejected is None and batch.rejected:
             tally.first_rejected = min(batch.rejected, key=lambda row: row.line_number)
+        country = self.file.caller.country if self.file.caller else None
+        rows = redaction.redact_rows(rows, self.free, country)
         if self.record.has_caller:
             rows = self.callers.replace(rows)
         for item in self.record.fields:

@@ -15,6 +15,7 @@ from psycopg import sql
 
 from callhouse.landing import binary
 from callhouse.landing.callers import KEY_VERSION, Cipher
+from callhouse.security.redaction import redacted
 from callhouse.sources import contract
 from callhouse.sources.contract import Record, Rejected
 
@@ -138,7 +139,7 @@ def preview(content: bytes, *, has_ids: bool = False) -> str:
     With `has_ids` callers are ids of any shape: no letter is shown either.
     """
     text = printable(content[: 4 * PREVIEW_CHARACTERS].decode("utf-8", "replace"))
-    text = re.sub(r"[^\W_]", "#", text) if has_ids else masked(text)
+    text = re.sub(r"[^\W_]", "#", text) if has_ids else redacted(masked(text))
     return text[:PREVIEW_CHARACTERS]
 
 

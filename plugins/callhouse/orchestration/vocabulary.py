@@ -66,6 +66,7 @@ def by_the_clock(
         dag_display_name=name,
         schedule=CronTriggerTimetable(schedule, timezone="UTC") if schedule else None,
         catchup=False,
+        allowed_run_types=NOW_RUNS,
         max_active_runs=1,
         is_paused_upon_creation=False,
         default_args=TASK_DEFAULTS,

@@ -27,6 +27,9 @@ class Field:
     required: bool = False
     codes: tuple[str, ...] = ()
     member: str | None = None  # kind in staging.members that collects the field's values
+    # Texts that people write: landing redacts them (`callhouse.security.redaction`). Those that no
+    # model reads may expire (`callhouse.security.retention`).
+    free: Literal["", "kept", "expires"] = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ class Record:
     def by_name(self) -> dict[str, Field]:
         """Fields by their name."""
         return {item.name: item for item in self.fields}
+
+    @property
+    def free(self) -> tuple[Field, ...]:
+        """Fields of free text."""
+        return tuple(item for item in self.fields if item.free)
 
     @property
     def times(self) -> tuple[str, ...]:
@@ -140,8 +148,9 @@ class Rejected:
 class Batch:
     """Some rows of a file. `rows` has the record's fields, `line_number` and `row_hash` (md5).
 
-    Instants are UTC microseconds since 1970, `data_issues` is comma-separated, and `caller` still
-    holds the raw value; landing replaces it before anything is written.
+    Instants are UTC microseconds since 1970, `data_issues` is comma-separated. `caller` still holds
+    the raw value and free text whatever was written; landing replaces both before anything is
+    stored. Where a field is free text in some rows only, a boolean `is_free` says in which.
     """
 
     rows: pl.DataFrame

@@ -1,8 +1,9 @@
 """The feeds an instance knows, and their registration in the warehouse.
 
-A vendor is a folder here with `mapping.py` (its `load` reads a feed's YAML), `tables.sql` and
-perhaps feeds that come with Callhouse. A feed whose `name` is another feed's adds further kinds of
-records to that one's source; `join` in the vendor's mapping gives it the other's settings.
+A vendor is a folder here with `mapping.py` (its `load` reads a feed's YAML, its `RECORDS` are what
+feeds may hold), `tables.sql` and perhaps feeds that come with Callhouse. A feed whose `name` is
+another feed's adds further kinds of records to that one's source; `join` in the vendor's mapping
+gives it the other's settings.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 from callhouse.sources import document, storage
 from callhouse.sources import watch as watching
-from callhouse.sources.contract import Feed, Tailed
+from callhouse.sources.contract import Feed, Record, Tailed
 
 HERE = Path(__file__).parent
 
@@ -32,6 +33,11 @@ def vendors() -> list[str]:
 def tables() -> bytes:
     """SQL that creates the staging tables of every vendor. Safe to repeat."""
     return b"\n".join((HERE / vendor / "tables.sql").read_bytes() for vendor in vendors())
+
+
+def records() -> list[Record]:
+    """What may be staged, by whatever feed: also of those that are no more."""
+    return [record for vendor in vendors() for record in _mapping(vendor).RECORDS.values()]
 
 
 def feeds(settings: Settings) -> list[Feed]:

@@ -167,6 +167,21 @@ create table if not exists pii.callers (
     kind text not null check (kind in ('phone', 'id')),
     content bytea not null   -- the number or id, encrypted
 );
+-- A caller is there before its rows are: until these are committed it is nobody's.
+alter table pii.callers add column if not exists added_at timestamptz not null default now();
+
+-- What went because it was older than its class is kept (callhouse.security.retention).
+create table if not exists ops.retention_runs (
+    run_id bigint generated always as identity primary key,
+    class text not null,
+    ran_at timestamptz not null,
+    ran_by text not null,
+    kept_days integer not null,
+    kept_from timestamptz not null,  -- what is older went
+    removed bigint not null,
+    problem text                     -- why it could not be done
+);
+create index if not exists retention_runs_class on ops.retention_runs (class, run_id);
 
 -- ---------------------------------------------------------------- dirty days and builds
 -- Two lanes: `facts` of a day are a function of what is staged for it, `followups` of the published

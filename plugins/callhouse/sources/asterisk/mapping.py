@@ -26,8 +26,8 @@ EVENTS = Record(
         Field("reported_call_id"),
         Field("queue_id", member="queue"),
         Field("agent_id", member="agent"),
-        Field("event", required=True),
-        *(Field(f"data{number}") for number in range(1, 6)),
+        Field("event", required=True, free="kept"),
+        *(Field(f"data{number}", free="kept") for number in range(1, 6)),  # of some events
         Field("hotline_id", member="hotline"),
         Field("caller", "caller"),
         Field("caller_region_code", member="region"),
@@ -44,6 +44,8 @@ EVENTS = Record(
     heads=exchange.HEADS,
     heads_of=exchange.TABLES,
 )
+
+RECORDS = {record.name: record for record in (EVENTS, exchange.CDR, exchange.CEL)}
 
 
 @dataclass(frozen=True)

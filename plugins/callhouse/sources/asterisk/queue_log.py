@@ -77,7 +77,11 @@ OF_CALLS = (
 DIVERSION = "DIVERT_"
 KNOWN = (*WITHOUT_CALL, *OF_CALLS, *(name for name in LAYOUTS if name != LINK))
 # Filled by the dialplan's author, who may write the caller's number: even into the URL of an entry.
-FREE_TEXT = ("ENTERQUEUE", *(name for name in OF_CALLS if name != "DID"))
+# Reasons of pauses are what an agent typed.
+FREE_TEXT = (
+    "ENTERQUEUE", "PAUSE", "PAUSEALL", "PAUSEREASON", "UNPAUSE", "UNPAUSEALL",
+    *(name for name in OF_CALLS if name != "DID"),
+)  # fmt: skip
 NOTHING = ("", "NONE", "none", "-")
 NO_CALL = (*NOTHING, "REALTIME", "MANAGER")
 NO_CALLER = (*NOTHING, "anonymous", "Anonymous", "unknown", "Unknown", "unavailable", "<unknown>")
@@ -233,11 +237,12 @@ def _typed(lines: list[tuple[int, bytes]], zone: str) -> pl.DataFrame:
         .alias("agent_id"),
         pl.when(event == "DID", pl.col("data1") != "").then(pl.col("data1")).alias("hotline_id"),
         pl.when(is_entry & ~caller.is_in(NO_CALLER)).then(caller).alias("caller"),
+        is_free.alias("is_free"),
     )
     frame = frame.with_columns(*map(_duration, DURATIONS)).unnest(DURATIONS).with_columns(
         *(
             pl.when(is_entry & pl.lit(name in ("data2", "data4", "data5"))).then(None)
-            .when(is_free).then(_masked(name)).otherwise(pl.col(name))
+            .when("is_free").then(_masked(name)).otherwise(pl.col(name))
             .replace("", None).alias(name)
             for name in DATA
         ),

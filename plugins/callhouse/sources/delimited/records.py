@@ -103,7 +103,7 @@ AGENT_STATES = Record(
     fields=(
         Field("agent_id", required=True, member="agent"),
         Field("state", "code", required=True, codes=STATES),
-        Field("reason"),
+        Field("reason", free="kept"),
         Field("call_id"),
         Field("queue_id", member="queue"),
         Field("started_at", "instant", required=True),
@@ -162,6 +162,7 @@ SURVEYS = Record(
         Field("queue_id", member="queue"),
         Field("agent_id", member="agent"),
         Field("score", "integer"),
+        Field("comment", free="expires"),
         # Of the call; without it the survey belongs to the day of its offer.
         Field("arrived_at", "instant"),
         Field("offered_at", "instant", required=True),

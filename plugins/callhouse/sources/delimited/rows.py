@@ -14,6 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
+from callhouse.security.redaction import redacted
 from callhouse.sources import contract
 from callhouse.sources.contract import Batch, FileLayout, Inspection, Rejected
 from callhouse.sources.delimited import records, zones
@@ -559,7 +560,8 @@ def _separate(
             shown = ""
             if column:
                 text = row[f"c:{column}"]
-                shown = f"column '{column}' " + (f"'{masked(text)[:60]}' " if text else "")
+                told = f"'{redacted(masked(text))[:60]}' " if text else ""
+                shown = f"column '{column}' {told}"
             reason = f"{file_name} line {number}: {shown}{sentence}"
             rejected.append(Rejected(number, code, reason, column, raw.contents[row["position"]]))
         frame = frame.filter(~pl.any_horizontal(flags))

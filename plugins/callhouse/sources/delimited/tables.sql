@@ -146,6 +146,8 @@ create table if not exists staging.delimited_surveys (
     offered_at timestamptz not null,
     answered_at timestamptz
 ) partition by range (business_day);
+-- Redacted, and empty once it is older than it may be kept.
+alter table staging.delimited_surveys add column if not exists comment text;
 
 -- Planned stretches of agents' shifts. `business_day` is the local day of the stretch; one over
 -- midnight is there on both days, and dbt cuts it, as states of agents.

@@ -1,0 +1,40 @@
+"""
+**Purpose** Remove personal data that is older than its class is kept: numbers of callers, free
+text, content of rows in quarantine, raw files, Superset's histories and caches.
+
+**Owner** data-engineering
+
+**Schedule** Every day at 19:30 UTC, in the night of China.
+
+**Rerun** Trigger the DAG, or run `./callhouse retention`: it removes what is older *now* (a
+now-run, there are no intervals to fill). Always safe: what is gone stays gone, and no metric
+changes.
+
+**Triage**
+- `remove` failed: the message names the class and why. The other classes are done; the next run
+  takes up what is left. `./callhouse retention --dry-run` tells what is waiting.
+- `remove` failed with a sentence about `retention.yaml`: nothing was removed; mend the file
+  (`docs/operators/personal-data.md`).
+"""
+
+# Airflow's decorators have no types that mypy is given.
+# mypy: disable-error-code="untyped-decorator"
+
+from airflow.sdk import task
+
+from callhouse.orchestration import retention as steps
+from callhouse.orchestration.vocabulary import Tag, by_the_clock
+
+
+@by_the_clock("30 19 * * *", dag_id="retention", name="Retention", doc=__doc__, tag=Tag.SECURITY)
+def retention() -> None:
+    """Remove; see the module's text."""
+
+    @task
+    def remove() -> None:
+        steps.remove()
+
+    remove()
+
+
+retention()
