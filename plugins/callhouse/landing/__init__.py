@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import heads, links, store
-from callhouse.landing.callers import Callers
+from callhouse.landing.callers import Callers, Found
 from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.sources import storage as object_storage
@@ -397,9 +397,7 @@ class Unit:
             store.copy(self.connection, statement, data)
         self.set_aside(rejected)
 
-    def save_callers(
-        self, connection: psycopg.Connection, found: list[tuple[bytes, str, bytes]]
-    ) -> None:
+    def save_callers(self, connection: psycopg.Connection, found: list[Found]) -> None:
         """Add callers that are not known yet, ahead of their rows."""
         store.save_callers(connection, found)
 

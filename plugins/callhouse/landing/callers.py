@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import phonenumbers
@@ -28,6 +29,12 @@ REMEMBERED = 500_000
 # Lines of one exchange or mobile block: prefixes that decide about region and carrier are longer.
 LINE_DIGITS = 4
 PUNCTUATION = re.compile(r"[\s()\-./]+")
+MAINLAND_MOBILE = re.compile(r"\+86(1[3-9]\d)\d{8}")
+# Digits that a mask hides at least, and those that it shows at most at the end.
+STARRED, SHOWN = 4, 4
+
+Found = tuple[bytes, str, bytes, str]
+"""A caller for pii.callers: token, kind, encrypted value, mask."""
 
 KNOWN = {
     "caller": pl.String, "caller_token": pl.Binary, "found_region": pl.String,
@@ -55,6 +62,8 @@ class Prefix:
     region: str | None
     carrier: str | None
     is_phone: bool
+    mask: str  # what is shown of the number before its last `shown` digits
+    shown: int
 
 
 def region_of(number: phonenumbers.PhoneNumber) -> str | None:
@@ -66,6 +75,25 @@ def region_of(number: phonenumbers.PhoneNumber) -> str | None:
             if place.startswith(name):
                 return code
     return country if country and country != "001" else None
+
+
+def mask_of(number: str, country_code: int | None = None) -> tuple[str, int]:
+    """What may be shown of a number in E.164 or bare digits: a text, and how many last digits.
+
+    A mobile number of mainland China is 138****1234, any other one its country code, stars and the
+    end. By the number alone: the token is the same in every source, and so must the mask be.
+    """
+    if mobile := MAINLAND_MOBILE.fullmatch(number):
+        return f"{mobile[1]}{'*' * STARRED}", SHOWN
+    code = f"+{country_code} " if country_code else ""
+    length = len(number.removeprefix("+")) - len(str(country_code or ""))
+    shown = max(0, min(SHOWN, length - STARRED))
+    return code + "*" * max(STARRED, length - shown), shown
+
+
+def mask_of_id(value: str) -> str:
+    """What may be shown of a customer's id: its last two characters, of a short one nothing."""
+    return "*" * STARRED + (value[-2:] if len(value) > STARRED else "")
 
 
 def _bare(text: str) -> str | None:
@@ -82,7 +110,7 @@ class PhoneBook:
         self._known: dict[tuple[str, int], Prefix] = {}
 
     def look_up(self, texts: pl.Series) -> pl.DataFrame:
-        """Per text as a source wrote it: `number` in E.164 or bare digits, and its Prefix.
+        """Per text as a source wrote it: `number` in E.164 or bare digits, its Prefix, its `mask`.
 
         A text that is no number has none.
         """
@@ -101,6 +129,7 @@ class PhoneBook:
         schema = {
             "prefix": pl.String, "length": pl.UInt32, "head": pl.String, "drop": pl.Int64,
             "region": pl.String, "carrier": pl.String, "is_phone": pl.Boolean,
+            "mask": pl.String, "shown": pl.Int64,
         }  # fmt: skip
         return frame.join(
             pl.DataFrame(known, schema, orient="row"),
@@ -108,6 +137,7 @@ class PhoneBook:
         ).select(
             (pl.col("head") + pl.col("text").str.slice(pl.col("drop"))).alias("number"),
             "region", "carrier", "is_phone",
+            (pl.col("mask") + pl.col("text").str.tail(pl.col("shown"))).alias("mask"),
         )  # fmt: skip
 
     def _prefix(self, prefix: str, length: int, text: str) -> Prefix:
@@ -120,9 +150,9 @@ class PhoneBook:
         try:
             number = phonenumbers.parse(text, self.country)
         except phonenumbers.NumberParseException:
-            return Prefix("", 0, None, None, is_phone=False)
-        if not phonenumbers.is_possible_number(number):
-            return Prefix("", 0, None, None, is_phone=False)
+            number = None
+        if number is None or not phonenumbers.is_possible_number(number):
+            return Prefix("", 0, None, None, False, *mask_of(text))
         full = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         same = 0  # how many digits both spellings end with
         while same < min(len(full), len(text)) and full[-1 - same] == text[-1 - same]:
@@ -132,8 +162,16 @@ class PhoneBook:
             len(text) - same,
             region_of(number),
             carrier.name_for_number(number, "en") or None,
-            is_phone=True,
+            True,
+            *mask_of(full, number.country_code),
         )
+
+
+def masks(callers: Sequence[tuple[str, str]]) -> list[str]:
+    """What may be shown of callers that were kept: pairs of kind and value."""
+    numbers = pl.Series([value for kind, value in callers if kind == "phone"], dtype=pl.String)
+    of_numbers = iter(PhoneBook("ZZ").look_up(numbers).get_column("mask").to_list())
+    return [next(of_numbers) if kind == "phone" else mask_of_id(value) for kind, value in callers]
 
 
 class Callers:
@@ -150,7 +188,7 @@ class Callers:
         self._book = PhoneBook(rule.country) if rule and rule.country else None
         self._known = pl.DataFrame(schema=KNOWN)
         self._saved: set[bytes] = set()
-        self.found: list[tuple[bytes, str, bytes]] = []  # token, kind, encrypted value
+        self.found: list[Found] = []
 
     def replace(self, rows: pl.DataFrame) -> pl.DataFrame:
         """`rows` with token, key version, region and carrier in the place of the raw caller."""
@@ -181,13 +219,18 @@ class Callers:
     def _resolve(self, texts: pl.Series) -> pl.DataFrame:
         """KNOWN of callers that were not seen before."""
         if self._book is None:
-            tokens = self._tokens("id", texts.to_list(), f"id:{self.source}:")
+            values = texts.to_list()
+            masks = list(map(mask_of_id, values))
+            tokens = self._tokens("id", values, masks, f"id:{self.source}:")
             return pl.DataFrame(
                 {"caller": texts, "caller_token": tokens, "found_region": None,
                  "found_carrier": None, "is_odd": False}, KNOWN,
             )  # fmt: skip
         found = self._book.look_up(texts)
-        tokens = self._tokens("phone", found.get_column("number").to_list(), "phone:")
+        tokens = self._tokens(
+            "phone", found.get_column("number").to_list(), found.get_column("mask").to_list(),
+            "phone:",
+        )  # fmt: skip
         return found.select(
             texts.alias("caller"),
             pl.Series("caller_token", tokens, pl.Binary),
@@ -196,13 +239,15 @@ class Callers:
             (~pl.col("is_phone")).fill_null(True).alias("is_odd"),
         )
 
-    def _tokens(self, kind: str, values: list[str | None], scope: str) -> list[bytes | None]:
+    def _tokens(
+        self, kind: str, values: list[str | None], masks: list[str], scope: str
+    ) -> list[bytes | None]:
         """Keyed hashes of `values` within `scope`; what is new is encrypted into `found`."""
         inner_start, outer_start = self._inner.copy(), self._outer
         inner_start.update(scope.encode())
         encrypt, saved, found = self.cipher.encrypt, self._saved, self.found
         tokens: list[bytes | None] = []
-        for value in values:
+        for value, mask in zip(values, masks, strict=True):
             if value is None:
                 tokens.append(None)
                 continue
@@ -214,11 +259,11 @@ class Callers:
             tokens.append(token)
             if token not in saved:
                 saved.add(token)
-                found.append((token, kind, encrypt(content)))
+                found.append((token, kind, encrypt(content), mask))
         return tokens
 
-    def take_found(self) -> list[tuple[bytes, str, bytes]]:
-        """What was found since the last time: token, kind, encrypted value."""
+    def take_found(self) -> list[Found]:
+        """What was found since the last time."""
         taken, self.found = self.found, []
         return taken
 

@@ -137,6 +137,45 @@ language sql stable security definer set search_path = pg_catalog as $$
     select exists (select from sec.mine where scope_type = 'all')
 $$;
 
+-- Whether the login may see masks. Who also has an entitlement with tokens may not: beside a token
+-- a mask would tell of every call with it.
+create or replace function sec.sees_masks() returns boolean
+language sql stable security definer set search_path = pg_catalog as $$
+    select coalesce(bool_or(mask_level = 'masked') and not bool_or(mask_level = 'token'), false)
+    from sec.mine
+$$;
+
+-- The masked caller of a call that the login may see by an entitlement with masks; else null. What
+-- the call is of is looked up here: who asks could say anything. plpgsql, because the table is made
+-- later, and for its plan that is kept.
+create or replace function sec.masked_caller(wanted_day date, wanted_call text) returns text
+language plpgsql stable security definer set search_path = pg_catalog as $$
+begin
+    return (
+        select k.masked
+        from marts.fct_calls as c
+        inner join pii.callers as k on c.caller_token = k.caller_token
+        where
+            c.business_day = wanted_day
+            and c.call_key = wanted_call
+            and (
+                select
+                    bool_or(
+                        m.mask_level = 'masked' and case m.scope_type
+                            when 'all' then true
+                            when 'region' then m.scope_id = c.region_code
+                            when 'team' then m.scope_id = c.team_id
+                            when 'queue' then m.scope_id = c.queue_id
+                            when 'agent' then m.scope_id = c.agent_id
+                        end
+                    )
+                    and not bool_or(m.mask_level = 'token')
+                from sec.mine as m
+            )
+    );
+end
+$$;
+
 -- The ledger tells of all calls: it is for those who see all of them or keep the pipeline.
 create or replace function sec.reads_ledger() returns boolean
 language sql stable security definer set search_path = pg_catalog as $$
@@ -151,7 +190,8 @@ $$;
 
 revoke execute on all functions in schema sec from public;
 grant execute on function
-sec.scope(text), sec.sees_all(), sec.sees_aggregates(), sec.reads_ledger()
+sec.scope(text), sec.sees_all(), sec.sees_aggregates(), sec.reads_ledger(), sec.sees_masks(),
+sec.masked_caller(date, text)
 to callhouse_reader, callhouse_pipeline;
 
 reset role;

@@ -167,6 +167,8 @@ create table if not exists pii.callers (
     kind text not null check (kind in ('phone', 'id')),
     content bytea not null   -- the number or id, encrypted
 );
+-- What those may see who see masks: 138****1234. Filled in once for callers from before it was kept.
+alter table pii.callers add column if not exists masked text;
 
 -- ---------------------------------------------------------------- dirty days and builds
 -- Two lanes: `facts` of a day are a function of what is staged for it, `followups` of the published
