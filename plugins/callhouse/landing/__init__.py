@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import heads, links, store
-from callhouse.landing.callers import Callers, Found
+from callhouse.landing.callers import Callers, Found, hold_keys
 from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.sources import storage as object_storage
@@ -213,7 +213,7 @@ class Unit:
         self.feed, self.file = feed, file
         self.record: Record = file.record
         self.progress = progress
-        self.callers = Callers(settings, feed.name, file.caller)
+        self.callers: Callers  # from `lock` on
         self.tally = _Tally()
         self.unit_id = 0
 
@@ -222,6 +222,8 @@ class Unit:
         self.connection.execute(
             "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"land {self.feed.name}"]
         )
+        keys = hold_keys(self.connection)
+        self.callers = Callers(self.settings, self.feed.name, self.file.caller, keys)
 
     def land(self, inspection: Inspection) -> UnitResult:
         """Land the file; the caller commits by leaving the connection's block."""
@@ -399,7 +401,7 @@ class Unit:
 
     def save_callers(self, connection: psycopg.Connection, found: list[Found]) -> None:
         """Add callers that are not known yet, ahead of their rows."""
-        store.save_callers(connection, found)
+        store.save_callers(connection, found, self.callers.keys.token)
 
     def set_aside(self, rejected: list[Rejected]) -> None:
         """Keep what could not be read."""

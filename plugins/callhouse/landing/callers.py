@@ -15,13 +15,14 @@ from dataclasses import dataclass
 
 import phonenumbers
 import polars as pl
+import psycopg
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from phonenumbers import carrier, geocoder
 
 from callhouse.settings import Settings
 from callhouse.sources.contract import CallerRule
 
-KEY_VERSION = 1
+SECRETS = {"token": "caller_key", "encryption": "caller_encryption_key"}
 NONCE_BYTES = 12
 NONCES_AT_ONCE = 4096
 # Callers remembered within one file; beyond it they are worked out again.
@@ -37,8 +38,8 @@ Found = tuple[bytes, str, bytes, str]
 """A caller for pii.callers: token, kind, encrypted value, mask."""
 
 KNOWN = {
-    "caller": pl.String, "caller_token": pl.Binary, "found_region": pl.String,
-    "found_carrier": pl.String, "is_odd": pl.Boolean,
+    "caller": pl.String, "caller_token": pl.Binary, "caller_key_version": pl.Int16,
+    "found_region": pl.String, "found_carrier": pl.String, "is_odd": pl.Boolean,
 }  # fmt: skip
 
 # How the geocoder's Chinese descriptions begin → ISO 3166-2.
@@ -51,6 +52,36 @@ PROVINCES = {
     "西藏": "CN-XZ", "陕西": "CN-SN", "甘肃": "CN-GS", "青海": "CN-QH", "宁夏": "CN-NX",
     "新疆": "CN-XJ",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Versions of the keys that are in use, and the pseudonyms of erased callers."""
+
+    token: int = 1
+    encryption: int = 1
+    erased: frozenset[bytes] = frozenset()
+
+
+def secret_name(purpose: str, version: int) -> str:
+    """Name of the secret that is the key of that version; `purpose` is one of SECRETS."""
+    return SECRETS[purpose] + (f"_{version}" if version > 1 else "")
+
+
+def hold_keys(connection: psycopg.Connection) -> Keys:
+    """The keys in use, which stay so until the transaction ends: rotation waits for it."""
+    connection.execute("select pg_advisory_xact_lock_shared(hashtextextended('caller keys', 0))")
+    versions = connection.execute(
+        "select purpose, max(version) from pii.key_versions group by purpose"
+    ).fetchall()
+    erased = connection.execute("select pseudonym from pii.erased_callers").fetchall()
+    return Keys(**dict(versions), erased=frozenset(found.bytes for (found,) in erased))
+
+
+def key_of(settings: Settings, purpose: str, version: int) -> bytes:
+    """The key of that version. Only the first ones are made where they are missing."""
+    name = secret_name(purpose, version)
+    return settings.secret(name, is_made=version == 1).encode()
 
 
 @dataclass(frozen=True)
@@ -177,14 +208,16 @@ def masks(callers: Sequence[tuple[str, str]]) -> list[str]:
 class Callers:
     """Tokens for one file's callers, and the encrypted values that pii.callers still lacks."""
 
-    def __init__(self, settings: Settings, source: str, rule: CallerRule | None) -> None:
+    def __init__(
+        self, settings: Settings, source: str, rule: CallerRule | None, keys: Keys = Keys()
+    ) -> None:
         # HMAC-SHA256 with the key's two blocks hashed once: hmac.digest costs three times as much.
-        key = settings.secret("caller_key").encode()
+        key = key_of(settings, "token", keys.token)
         block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
-        self.cipher = Cipher(settings)
-        self.source, self.rule = source, rule
+        self.cipher = Cipher(settings, keys.encryption)
+        self.keys, self.source, self.rule = keys, source, rule
         self._book = PhoneBook(rule.country) if rule and rule.country else None
         self._known = pl.DataFrame(schema=KNOWN)
         self._saved: set[bytes] = set()
@@ -210,8 +243,6 @@ class Callers:
         return joined.with_columns(
             pl.coalesce("caller_region_code", "found_region").alias("caller_region_code"),
             pl.coalesce("caller_carrier", "found_carrier").alias("caller_carrier"),
-            pl.when(pl.col("caller_token").is_not_null())
-            .then(pl.lit(KEY_VERSION, pl.Int16)).alias("caller_key_version"),
             pl.when("is_odd").then(pl.concat_str(issues, odd, separator=",", ignore_nulls=True))
             .otherwise(issues).alias("data_issues"),
         ).drop("caller", "found_region", "found_carrier", "is_odd")  # fmt: skip
@@ -223,8 +254,8 @@ class Callers:
             masks = list(map(mask_of_id, values))
             tokens = self._tokens("id", values, masks, f"id:{self.source}:")
             return pl.DataFrame(
-                {"caller": texts, "caller_token": tokens, "found_region": None,
-                 "found_carrier": None, "is_odd": False}, KNOWN,
+                {"caller": texts, "caller_token": tokens, "caller_key_version": self.keys.token,
+                 "found_region": None, "found_carrier": None, "is_odd": False}, KNOWN,
             )  # fmt: skip
         found = self._book.look_up(texts)
         tokens = self._tokens(
@@ -234,6 +265,9 @@ class Callers:
         return found.select(
             texts.alias("caller"),
             pl.Series("caller_token", tokens, pl.Binary),
+            pl.when(found.get_column("number").is_not_null())
+            .then(pl.lit(self.keys.token, pl.Int16))
+            .alias("caller_key_version"),
             pl.col("region").alias("found_region"),
             pl.col("carrier").alias("found_carrier"),
             (~pl.col("is_phone")).fill_null(True).alias("is_odd"),
@@ -262,6 +296,14 @@ class Callers:
                 found.append((token, kind, encrypt(content), mask))
         return tokens
 
+    def token(self, kind: str, value: str) -> bytes:
+        """The token of a caller as it is kept: a number in E.164 or an id of this source."""
+        scope = "phone:" if kind == "phone" else f"id:{self.source}:"
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(f"{scope}{value}".encode())
+        outer.update(inner.digest())
+        return outer.digest()[:16]
+
     def take_found(self) -> list[Found]:
         """What was found since the last time."""
         taken, self.found = self.found, []
@@ -271,9 +313,8 @@ class Callers:
 class Cipher:
     """AES-256-GCM under the caller encryption key: nonce (12 bytes), then text and tag."""
 
-    def __init__(self, settings: Settings) -> None:
-        secret = settings.secret("caller_encryption_key").encode()
-        self._aead = AESGCM(hashlib.sha256(secret).digest())
+    def __init__(self, settings: Settings, version: int = 1) -> None:
+        self._aead = AESGCM(hashlib.sha256(key_of(settings, "encryption", version)).digest())
         self._nonces: list[bytes] = []
 
     def encrypt(self, content: bytes) -> bytes:

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from callhouse.landing import binary
-from callhouse.landing.callers import KEY_VERSION, Cipher, Found
+from callhouse.landing.callers import Cipher, Found
 from callhouse.sources import contract
 from callhouse.sources.contract import Record, Rejected
 
@@ -155,7 +155,7 @@ def printable(text: str) -> str:
 
 
 # ------------------------------------------------------------------------------ after the rows
-def save_callers(connection: psycopg.Connection, found: list[Found]) -> None:
+def save_callers(connection: psycopg.Connection, found: list[Found], key_version: int) -> None:
     """Add the callers that are not known yet, and commit.
 
     On a connection of its own, while their rows are still being copied: landing would wait for it
@@ -184,7 +184,7 @@ def save_callers(connection: psycopg.Connection, found: list[Found]) -> None:
             "select f.token, %s, f.kind, f.content, f.masked from found_callers as f "
             "where not exists (select from pii.callers as c where c.caller_token = f.token) "
             "order by f.token",
-            [KEY_VERSION],
+            [key_version],
         )
 
 

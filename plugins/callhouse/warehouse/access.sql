@@ -137,6 +137,55 @@ language sql stable security definer set search_path = pg_catalog as $$
     select exists (select from sec.mine where scope_type = 'all')
 $$;
 
+-- Who may have a caller's number shown, until when and why. History as entitlements are.
+create table if not exists sec.unmask_grant (
+    grant_id bigint generated always as identity primary key,
+    person text not null references sec.people,
+    caller_token uuid,           -- null: every caller that the person sees
+    valid tstzrange not null,
+    granted_by text not null,
+    reason text not null check (length(trim(reason)) > 0),
+    granted_at timestamptz not null default now(),
+    ended_by text,
+    end_reason text,
+    check (not isempty(valid) and lower(valid) >= granted_at),
+    check (upper(valid) - lower(valid) <= interval '24 hours') -- without an end it is null
+);
+create or replace function sec.keep_unmask_grants() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+begin
+    if tg_op = 'DELETE' or tg_op = 'TRUNCATE' then
+        raise exception 'grants are history: end one instead of deleting it';
+    end if;
+    if tg_op = 'INSERT' then
+        new.granted_at := now();
+        if upper_inf(new.valid) then
+            raise exception 'a grant to unmask has an end';
+        end if;
+        return new;
+    end if;
+    -- Rotation and erasure give callers other tokens; everything else stays.
+    if (new.grant_id, new.person, new.granted_by, new.reason, new.granted_at, lower(new.valid))
+        is distinct from
+        (old.grant_id, old.person, old.granted_by, old.reason, old.granted_at, lower(old.valid))
+        or (new.caller_token is null) <> (old.caller_token is null)
+        or not new.valid <@ old.valid
+        or (
+            old.ended_by is not null
+            and (new.valid, new.ended_by, new.end_reason)
+            is distinct from (old.valid, old.ended_by, old.end_reason)
+        )
+    then
+        raise exception 'a grant to unmask can only be ended, and only once';
+    end if;
+    return new;
+end
+$$;
+create or replace trigger keep_history before insert or update or delete on sec.unmask_grant
+for each row execute function sec.keep_unmask_grants();
+create or replace trigger keep_whole before truncate on sec.unmask_grant
+for each statement execute function sec.keep_unmask_grants();
+
 -- Whether the login may see masks. Who also has an entitlement with tokens may not: beside a token
 -- a mask would tell of every call with it.
 create or replace function sec.sees_masks() returns boolean

@@ -1,0 +1,333 @@
+"""Callers' numbers: shown to whom it was granted, under other keys, and gone where erased."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from callhouse import cli, landing, simulate, transform, warehouse
+from callhouse.errors import CallhouseError
+from callhouse.landing import quarantine
+from callhouse.landing.callers import Cipher, hold_keys
+from callhouse.runner import postgres
+from callhouse.security import callers, people
+from callhouse.security.trail import journal
+from callhouse.settings import Settings
+
+START, DAYS = date(2026, 10, 5), 2
+PEOPLE = (
+    people.Person("director", "d", (("all", "*"),)),
+    people.Person("lead_gz_a", "l", (("team", "GZ-A"),), level="lead"),
+    people.Person("analyst", "a", (("all", "*"),), level="analyst"),
+    people.Person("executive", "e", (("all", "*"),), level="executive"),
+)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of two days, some of their rows damaged."""
+    folder = tmp_path_factory.mktemp("sample")
+    simulate.write(folder, seed=11, start=START, days=DAYS, calls_per_day=300, dirt=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def centre(settings: Settings, cluster: postgres.Cluster, sample: Path) -> Settings:
+    """The sample, published, and people who look at it."""
+    landing.land(settings, "sample_hotline", [sample])
+    transform.prepare(settings, print)
+    assert transform.drain(settings, print).problems == ()
+    with people.server(settings) as server:
+        for person in PEOPLE:
+            people.ensure(settings, server, person)
+    return settings
+
+
+def rows(settings: Settings, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    with warehouse.connect(settings) as connection:
+        return connection.execute(query.encode(), values).fetchall()
+
+
+def numbers(settings: Settings) -> dict[uuid.UUID, str]:
+    """What is kept: token → number."""
+    with warehouse.connect(settings) as connection:
+        cipher = Cipher(settings, hold_keys(connection).encryption)
+        kept = connection.execute("select caller_token, content from pii.callers").fetchall()
+    return {token: cipher.decrypt(content).decode() for token, content in kept}
+
+
+def told(settings: Settings) -> list[dict[str, Any]]:
+    """What the journal of this command line holds of numbers that were shown, or not."""
+    lines = [
+        json.loads(line)
+        for file in sorted(journal.directory(settings).glob("callhouse-*.jsonl"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line
+    ]
+    return [line for line in lines if line["action"] == "reveal"]
+
+
+# ---------------------------------------------------------------- unmask
+@pytest.fixture
+def seen(centre: Settings) -> dict[str, uuid.UUID]:
+    """A caller of team GZ-A, and one of others only."""
+    found = dict(
+        rows(
+            centre,
+            "select bool_or(team_id = 'GZ-A')::text, caller_token from marts.fct_calls "
+            "where caller_token is not null group by caller_token order by caller_token",
+        )
+    )
+    return {"own": found["true"], "foreign": found["false"]}
+
+
+def test_a_number_is_shown_under_a_grant_and_entered_into_the_trail(
+    centre: Settings, seen: dict[str, uuid.UUID]
+) -> None:
+    token = seen["own"]
+    before = len(told(centre))
+    with pytest.raises(CallhouseError, match="holds no grant"):
+        callers.reveal(centre, token, "lead_gz_a", "operator", "call back")
+    callers.grant_unmask(centre, "lead_gz_a", HOUR, "operator", "complaint 7", token)
+    number = callers.reveal(centre, token, "lead_gz_a", "operator", "asked by 13812345678")
+    assert number == numbers(centre)[token]
+    # The grant is of this caller alone, and a grant of all shows no more than the login sees.
+    with pytest.raises(CallhouseError, match="holds no grant"):
+        callers.reveal(centre, seen["foreign"], "lead_gz_a", "operator", "call back")
+    callers.grant_unmask(centre, "lead_gz_a", HOUR, "operator", "complaints")
+    with pytest.raises(CallhouseError, match="sees no call of it"):
+        callers.reveal(centre, seen["foreign"], "lead_gz_a", "operator", "call back")
+    with pytest.raises(CallhouseError, match="say why"):
+        callers.reveal(centre, token, "lead_gz_a", "operator", " ")
+    assert callers.end_unmask(centre, "lead_gz_a", "operator", "answered") == 2
+    with pytest.raises(CallhouseError, match="holds no grant"):
+        callers.reveal(centre, token, "lead_gz_a", "operator", "call back")
+    entries = told(centre)[before:]
+    assert [entry["outcome"] for entry in entries] == [
+        "refused", "ok", "refused", "refused", "refused",
+    ]  # fmt: skip
+    assert {entry["person"] for entry in entries} == {"lead_gz_a"}
+    for entry in entries:
+        text = json.dumps(entry)
+        assert number.removeprefix("+86") not in text and "13812345678" not in text
+        assert str(token) not in text
+
+
+def test_levels_without_masks_get_no_number(centre: Settings, seen: dict[str, uuid.UUID]) -> None:
+    for name in ("analyst", "executive"):
+        with pytest.raises(CallhouseError, match="sees no masks"):
+            callers.grant_unmask(centre, name, HOUR, "operator", "curious")
+    # A grant that came by another way, or from before the level changed, shows nothing either.
+    with warehouse.connect(centre) as connection:
+        connection.execute(
+            "insert into sec.unmask_grant (person, valid, granted_by, reason) select person, "
+            "tstzrange(now(), now() + interval '1 hour'), 'x', 'x' from sec.people "
+            "where person in ('analyst', 'executive')"
+        )
+    with pytest.raises(CallhouseError, match="sees no mask of it"):
+        callers.reveal(centre, seen["own"], "analyst", "operator", "curious")
+    with pytest.raises(CallhouseError, match="sees no call of it"):
+        callers.reveal(centre, seen["own"], "executive", "operator", "curious")
+    with pytest.raises(CallhouseError, match="no grant"):
+        callers.reveal(centre, seen["own"], "nobody", "operator", "curious")
+
+
+def test_nothing_is_shown_that_the_trail_cannot_hold(
+    centre: Settings, seen: dict[str, uuid.UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers.grant_unmask(centre, "director", HOUR, "operator", "complaint")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(journal, "write", full)
+    with pytest.raises(CallhouseError, match="audit trail cannot be written"):
+        callers.reveal(centre, seen["own"], "director", "operator", "call back")
+
+
+def test_grants_are_history_and_short(centre: Settings) -> None:
+    callers.grant_unmask(centre, "director", HOUR, "operator", "complaint")
+    insert = (
+        "insert into sec.unmask_grant (person, valid, granted_by, reason)"
+        " values ('director', {}, 'x', {})"
+    )
+    for statement in (
+        "delete from sec.unmask_grant",
+        "truncate sec.unmask_grant",
+        "update sec.unmask_grant set person = 'lead_gz_a'",
+        "update sec.unmask_grant set reason = 'other'",
+        "update sec.unmask_grant set valid = tstzrange(lower(valid), upper(valid) + '1 minute')",
+        "update sec.unmask_grant set caller_token = gen_random_uuid() where caller_token is null",
+        insert.format("tstzrange(now(), now() + interval '25 hours')", "'long'"),
+        insert.format("tstzrange(now(), null)", "'for ever'"),
+        insert.format("tstzrange(now() - interval '1 hour', now())", "'backdated'"),
+        insert.format("tstzrange(now(), now() + interval '1 hour')", "' '"),
+    ):
+        with warehouse.connect(centre) as connection:
+            with pytest.raises(psycopg.Error):
+                connection.execute(statement.encode())
+            connection.rollback()
+
+
+@pytest.mark.parametrize("text", ["0h", "25h", "2", "2d", "-1h", "1441m", ""])
+def test_a_grant_is_no_longer_than_a_day(text: str) -> None:
+    with pytest.raises(CallhouseError, match="up to 24 hours"):
+        callers.parse_duration(text)
+    assert callers.parse_duration("24h") == timedelta(hours=24)
+
+
+def test_what_names_a_caller_is_not_noted() -> None:
+    arguments = ["callers", "erase", "--number", "13800138000", "--id=bank:77", "--reason", "asks"]
+    noted = cli._told(arguments)
+    assert noted == ["callers", "erase", "--number", "***", "--id=***", "--reason", "asks"]
+
+
+# ---------------------------------------------------------------- rotation
+def facts(settings: Settings) -> dict[str, Any]:
+    """All that is published, without what tokens are: which calls are one caller's is kept."""
+    found: dict[str, Any] = {}
+    with people.server(settings) as server:
+        for (name,) in server.execute("select relation from ops.marts order by 1").fetchall():
+            found[name] = [
+                line
+                for (line,) in server.execute(
+                    sql.SQL(
+                        "select (to_jsonb(r) - 'caller_token')::text from marts.{} as r order by 1"
+                    ).format(sql.Identifier(name))
+                )
+            ]
+        found["callers"] = server.execute(
+            "select array_agg(call_key order by call_key) from marts.fct_calls "
+            "where caller_token is not null group by caller_token order by 1"
+        ).fetchall()
+    assert len(found["callers"]) > 100 and found["agg_fcr_daily"] and found["agg_groups_daily"]
+    return found
+
+
+def rebuild(settings: Settings) -> None:
+    transform.mark(settings, None, "test")
+    transform.mark_followups(settings, None, "test")
+    assert transform.drain(settings, print).problems == ()
+
+
+def again(settings: Settings, sample: Path, folder: Path) -> list[landing.UnitResult]:
+    """The same rows in files of other content: each one ends with a line more."""
+    folder.mkdir()
+    for file in sorted(sample.iterdir()):
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes() + b"\n")
+    return [r for r in landing.land(settings, "sample_hotline", [folder]) if r.record == "legs"]
+
+
+def staged_tokens(settings: Settings) -> set[uuid.UUID]:
+    query = (
+        "select distinct caller_token from staging.delimited_legs where caller_token is not null"
+    )
+    return {token for (token,) in rows(settings, query)}
+
+
+def test_a_killed_rotation_leaves_the_old_state_whole(centre: Settings) -> None:
+    before, kept, tokens = facts(centre), numbers(centre), staged_tokens(centre)
+    program = (
+        "from callhouse import settings; from callhouse.security import callers; "
+        "callers.rotate(settings.load(), 'x', tokens=True, encryption=True)"
+    )
+    environment = {
+        **os.environ, **centre.environment, "CALLHOUSE_POSTGRES_HOST": "127.0.0.1",
+        "CALLHOUSE_POSTGRES_PORT": str(centre.postgres_port),
+    }  # fmt: skip
+    with warehouse.connect(centre) as blocker:
+        # Everything is moved before the new versions are written down.
+        blocker.execute("lock table pii.key_versions in share row exclusive mode")
+        process = subprocess.Popen([sys.executable, "-c", program], env=environment)
+        waiting = (
+            "select pid from pg_stat_activity where wait_event_type = 'Lock' "
+            "and query like 'insert into pii.key_versions%%'"
+        )
+        with people.server(centre) as server:
+            server.autocommit = True
+            until = time.monotonic() + 60
+            while not (found := server.execute(waiting).fetchall()):
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.1)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            blocker.rollback()
+            there = "select from pg_stat_activity where pid = %s"
+            while server.execute(there, found[0]).fetchall():
+                assert time.monotonic() < until
+                time.sleep(0.1)
+    assert (facts(centre), numbers(centre), staged_tokens(centre)) == (before, kept, tokens)
+    assert rows(centre, "select max(version) from pii.key_versions") == [(1,)]
+    with warehouse.connect(centre) as connection:
+        assert hold_keys(connection).token == 1
+
+
+def test_new_keys_change_no_number_and_the_old_ones_can_go(
+    centre: Settings, sample: Path, tmp_path: Path, seen: dict[str, uuid.UUID]
+) -> None:
+    before, kept, tokens = facts(centre), numbers(centre), staged_tokens(centre)
+    token = seen["own"]
+    callers.grant_unmask(centre, "director", HOUR, "operator", "complaint", token)
+    preserved = rows(centre, "select count(*), md5(string_agg(preview, '')) from ops.quarantine")
+    assert preserved[0][0] > 0
+    done = callers.rotate(centre, "operator", tokens=True, encryption=True)
+    assert (done.token_version, done.encryption_version) == (2, 2)
+    assert done.moved["marts.fct_calls"] and done.moved["sec.unmask_grant"] == 2
+    for name in ("caller_key", "caller_encryption_key"):
+        shutil.move(centre.home / "secrets" / name, tmp_path / name)
+    assert facts(centre) == before
+    now = numbers(centre)
+    assert sorted(now.values()) == sorted(kept.values()) and not set(now) & set(kept)
+    assert not staged_tokens(centre) & tokens and len(staged_tokens(centre)) == len(tokens)
+    versions = "select distinct caller_key_version from staging.delimited_legs"
+    assert set(rows(centre, versions)) == {(2,), (None,)}
+    # What was granted is granted still, of the same caller.
+    moved = next(new for new, number in now.items() if number == kept[token])
+    assert callers.reveal(centre, moved, "director", "operator", "call back") == kept[token]
+    with pytest.raises(CallhouseError, match="no grant"):
+        callers.reveal(centre, token, "lead_gz_a", "operator", "call back")
+    # The same rows are the same rows, and the same callers.
+    for result in again(centre, sample, tmp_path / "again"):
+        assert (result.staged, result.duplicates) == (0, result.read - result.quarantined)
+    assert numbers(centre) == now
+    rebuild(centre)
+    assert facts(centre) == before
+    assert not (centre.home / "secrets" / "caller_key").exists()
+    assert rows(centre, "select count(*) from ops.quarantine where content is null") == [(0,)]
+    assert quarantine.ledger(centre)[0].is_balanced
+    # A second time, only one of them.
+    assert callers.rotate(centre, "operator", tokens=False, encryption=True).token_version == 2
+    assert numbers(centre) == now
+    (centre.home / "secrets" / "caller_key_2").rename(tmp_path / "caller_key_2")
+    with pytest.raises(CallhouseError, match="caller_key_2 is missing"):
+        callers.rotate(centre, "operator", tokens=True, encryption=False)
+    (tmp_path / "caller_key_2").rename(centre.home / "secrets" / "caller_key_2")
+
+
+def test_no_table_with_tokens_is_forgotten(centre: Settings) -> None:
+    with warehouse.connect(centre) as connection:
+        found = {table for table, _ in callers.token_tables(connection)}
+        columns = connection.execute(
+            "select n.nspname || '.' || c.relname from pg_attribute as a "
+            "inner join pg_class as c on a.attrelid = c.oid "
+            "inner join pg_namespace as n on c.relnamespace = n.oid "
+            "where a.attname = 'caller_token' and c.relkind in ('r', 'p') and not c.relispartition"
+        ).fetchall()
+    assert found == {table for (table,) in columns}
+    assert {"pii.callers", "staging.delimited_legs", "staging.asterisk_events", "marts.fct_calls",
+            "candidate.fct_calls", "sec.unmask_grant"} <= found  # fmt: skip
