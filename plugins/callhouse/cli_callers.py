@@ -1,8 +1,9 @@
-"""Commands about callers' numbers: unmask, reveal, rotate the keys."""
+"""Commands about callers' numbers: unmask, reveal, rotate the keys, erase."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Annotated
 
 import typer
@@ -80,3 +81,47 @@ def callers_rotate(
         f"in use: caller_key version {done.token_version}, caller_encryption_key version "
         f"{done.encryption_version}; keep older ones only as long as backups need them"
     )
+
+
+@callers.command("erase")
+def callers_erase(
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the certificate.")],
+    number: Annotated[
+        str | None,
+        typer.Option("--number", help="Telephone number; - reads it from standard input."),
+    ] = None,
+    customer: Annotated[
+        str | None,
+        typer.Option("--id", help="Customer id as SOURCE:ID; - reads it from standard input."),
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", help="caller_token of bi.fct_calls.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell; change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a caller everywhere, for good; counts stay. Prints the certificate."""
+    from callhouse import cli
+    from callhouse.errors import CallhouseError
+    from callhouse.security import callers as numbers
+    from callhouse.security import erasure
+
+    settings = cli._settings()
+    if [number, customer, token].count(None) != 2:
+        raise CallhouseError("say who with one of --number, --id and --token")
+    if number:
+        who = erasure.by_number(_given(number))
+    elif customer:
+        who = erasure.by_id(_given(customer))
+    else:
+        who = erasure.by_token(settings, numbers.parse_token(token or ""))
+    done = erasure.erase(settings, who, cli._account(), reason, is_dry=dry_run)
+    if as_json:
+        cli._print_json(vars(done))
+    else:
+        print(done.text, end="")
+
+
+def _given(text: str) -> str:
+    """What stands in an argument is seen by everyone who lists processes."""
+    return sys.stdin.readline().strip() if text == "-" else text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -18,13 +20,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from callhouse import cli, landing, simulate, transform, warehouse
+from callhouse import cli, landing, semantic, simulate, transform, warehouse
 from callhouse.errors import CallhouseError
-from callhouse.landing import quarantine
+from callhouse.landing import quarantine, replay
 from callhouse.landing.callers import Cipher, hold_keys
 from callhouse.runner import postgres
-from callhouse.security import callers, people
+from callhouse.security import callers, erasure, login_password, people, trail
 from callhouse.security.trail import journal
+from callhouse.semantic import query
 from callhouse.settings import Settings
 
 START, DAYS = date(2026, 10, 5), 2
@@ -49,6 +52,10 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def centre(settings: Settings, cluster: postgres.Cluster, sample: Path) -> Settings:
     """The sample, published, and people who look at it."""
     landing.land(settings, "sample_hotline", [sample])
+    return published(settings)
+
+
+def published(settings: Settings) -> Settings:
     transform.prepare(settings, print)
     assert transform.drain(settings, print).problems == ()
     with people.server(settings) as server:
@@ -331,3 +338,215 @@ def test_no_table_with_tokens_is_forgotten(centre: Settings) -> None:
     assert found == {table for (table,) in columns}
     assert {"pii.callers", "staging.delimited_legs", "staging.asterisk_events", "marts.fct_calls",
             "candidate.fct_calls", "sec.unmask_grant"} <= found  # fmt: skip
+
+
+# ---------------------------------------------------------------- erasure
+@pytest.fixture(scope="module")
+def archived(centre: Settings, sample: Path) -> Path:
+    """The sample's files as the `land` DAG leaves them, one of them compressed."""
+    folder = centre.archive / "sample_hotline"
+    folder.mkdir(parents=True)
+    old = time.time() - 7 * 86400
+    for number, file in enumerate(sorted(f for f in sample.iterdir() if f.is_file())):
+        target = folder / (f"{file.name}.gz" if number % 2 else file.name)
+        content = file.read_bytes()
+        target.write_bytes(gzip.compress(content) if number % 2 else content)
+        os.utime(target, (old, old))
+    return folder
+
+
+def busiest(settings: Settings) -> uuid.UUID:
+    """A caller with several calls and a mobile number."""
+    known = numbers(settings)
+    found: list[tuple[uuid.UUID]] = rows(
+        settings,
+        "select caller_token from marts.fct_calls where caller_token is not null "
+        "group by caller_token order by count(*) desc, 1",
+    )
+    return next(token for (token,) in found if known[token].startswith("+861"))
+
+
+def a_call(sample: Path) -> tuple[bytes, bytes]:
+    """Header and first row of a file of calls."""
+    file = next(f for f in sorted(sample.glob("calls_*")) if f.is_file())
+    content = file.read_bytes()
+    content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    header, row = content.split(b"\n")[:2]
+    return header, row
+
+
+def dump(settings: Settings, cluster: postgres.Cluster, database: str) -> bytes:
+    """All that the superuser's pg_dump writes."""
+    found = postgres.find_binaries(settings)
+    assert found is not None
+    result = subprocess.run(
+        [found.directory / "pg_dump", "-h", "127.0.0.1", "-p", str(settings.postgres_port),
+         "-U", "postgres", "-d", database],
+        env={"PATH": os.environ["PATH"], "PGPASSWORD": cluster.password},
+        capture_output=True, check=True,
+    )  # fmt: skip
+    return result.stdout
+
+
+def occurrences(
+    settings: Settings, cluster: postgres.Cluster, needles: list[bytes]
+) -> dict[str, int]:
+    """Where one of `needles` is found: databases, every file in the home, decrypted contents."""
+    found: dict[str, int] = {}
+
+    def look(place: str, content: bytes) -> None:
+        if count := sum(content.lower().count(needle) for needle in needles):
+            found[place] = count
+
+    for database in ("callhouse", "superset", "airflow"):
+        look(database, dump(settings, cluster, database))
+    for file in settings.home.rglob("*"):
+        inside = file.relative_to(settings.home).parts
+        # The server's own files keep what is not vacuumed; its log is looked at.
+        if file.is_file() and (inside[0] != "postgres" or "log" in inside):
+            content = file.read_bytes()
+            look(str(file), content)
+            if content.startswith(b"\x1f\x8b"):
+                look(str(file), gzip.decompress(content))
+    for data in postgres.data_directories(settings):
+        for file in (data / "log").glob("*"):
+            look(str(file), file.read_bytes())
+    with warehouse.connect(settings) as connection:
+        cipher = Cipher(settings, hold_keys(connection).encryption)
+        for table in ("pii.callers", "ops.quarantine"):
+            for (content,) in connection.execute(f"select content from {table}".encode()):
+                look(f"{table} decrypted", cipher.decrypt(content))
+    return found
+
+
+def test_an_erased_caller_is_nowhere_and_every_count_stays(
+    centre: Settings, cluster: postgres.Cluster, sample: Path, archived: Path, tmp_path: Path
+) -> None:
+    token = busiest(centre)
+    number = numbers(centre)[token]
+    national = number.removeprefix("+86")
+    needles = [national.encode(), str(token).encode(), token.hex.encode()]
+    # Someone has asked for the caller, a reader's statement and Superset's have its token, and a
+    # row that could not be read has the number.
+    with psycopg.connect(
+        centre.dsn("callhouse_pipeline").split(" user=")[0]
+        + f" user=director password={login_password(centre, 'director')}"
+    ) as own:
+        own.execute(f"select count(*) from bi.fct_calls where caller_token = '{token}'".encode())
+    with psycopg.connect(centre.dsn("superset", "superset")) as superset:
+        superset.execute("create table query (id int, sql text)")
+        superset.execute("create table key_value (id int, value bytea)")
+        text = f"select 1 from bi.fct_calls where caller_token = '{token}' -- {national}"
+        superset.execute("insert into query values (1, %s), (2, 'select 2')", [text])
+        superset.execute("insert into key_value values (1, %s), (2, '{}')", [text.encode()])
+    header, row = a_call(sample)
+    broken = tmp_path / "calls_broken.csv"
+    broken.write_bytes(b"\n".join((header, b"one column too many," + row.replace(
+        row.split(b",")[header.split(b",").index(b"caller")], national.encode()
+    ), row, b"")))  # fmt: skip
+    assert landing.land(centre, "sample_hotline", [broken])[0].quarantined == 1
+    assert transform.drain(centre, print).problems == ()
+    cache = centre.home / "cache" / "data"
+    cache.mkdir(parents=True)
+    (cache / "answer").write_text(national, encoding="utf-8")
+    log = centre.log_directory / "superset.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(f"asked for {token}\nand {national}\n", encoding="utf-8")
+    trail.collect(centre)
+
+    before, kept = facts(centre), numbers(centre)
+    metrics = asked(centre)
+    there = occurrences(centre, cluster, needles)
+    assert {"callhouse", "superset", "pii.callers decrypted", "ops.quarantine decrypted",
+            str(log), str(cache / "answer")} <= set(there)  # fmt: skip
+    assert any("archive" in place for place in there)
+    assert any(place.endswith(".gz") for place in there)
+
+    dry = erasure.erase(
+        centre, erasure.by_token(centre, token), "operator", "asks for it", is_dry=True
+    )
+    assert dry.is_dry_run and dry.erased["pii.callers (the encrypted number and its mask)"] == 1
+    assert occurrences(centre, cluster, needles) == there and facts(centre) == before
+
+    done = erasure.erase(
+        centre, erasure.by_number(national), "operator", f"{national} asks for it", is_dry=False
+    )
+    assert occurrences(centre, cluster, needles) == {}
+    assert facts(centre) == before and asked(centre) == metrics
+    now = numbers(centre)
+    assert set(now) == set(kept) - {token}
+    # The certificate says where, and the trail has its hash.
+    assert done.erased["ops.quarantine (content and preview)"] >= 1
+    assert done.erased["database superset, public.query.sql"] == 1
+    assert done.erased["database superset, key_value (removed)"] == 1
+    assert any(place.startswith("archive/sample_hotline/") for place in done.erased)
+    assert {p: n for p, n in dry.erased.items() if "." in p.split(" ")[0]}.items() <= (
+        done.erased.items()
+    )
+    certificate = Path(done.file).read_bytes()
+    assert national not in certificate.decode() and "asks for it" in certificate.decode()
+    assert Path(done.file).with_suffix(".txt").read_text(encoding="utf-8") == done.text
+    trail.collect(centre)
+    assert trail.verify(centre).problem is None
+    digest = hashlib.sha256(certificate).hexdigest()
+    [entry] = [e for e in trail.list_entries(centre) if e["action"] == "erase"]
+    assert entry["statement"].startswith(f"sha256:{digest}") and entry["person"] == "operator"
+
+    # Nothing brings the caller back, and no call is there twice: the same rows under other names,
+    # the archive's own files, under their names and others, quarantine, and all of it built again.
+    for result in again(centre, sample, tmp_path / "once more"):
+        assert (result.staged, result.duplicates) == (0, result.read - result.quarantined)
+    for result in landing.land(centre, "sample_hotline", [archived]):
+        assert result.status == "already_landed", result
+    marked = tmp_path / "marked"
+    marked.mkdir()
+    for file in archived.iterdir():
+        data = file.read_bytes()
+        data = gzip.decompress(data) if file.suffix == ".gz" else data
+        (marked / file.name.removesuffix(".gz")).write_bytes(data + b"\n")
+    landed = landing.land(centre, "sample_hotline", [marked])
+    assert sum(result.erased for result in landed) >= len(done_rows(centre, done))
+    for result in landed:
+        if result.record == "legs":
+            assert (result.staged, result.duplicates) == (0, result.read - result.quarantined)
+    replay.replay(centre, "operator")
+    rebuild(centre)
+    assert facts(centre) == before and asked(centre) == metrics
+    assert numbers(centre) == now
+    # What comes by the drop folder is archived without the number.
+    inbox = centre.inbox / "sample_hotline"
+    inbox.mkdir(parents=True, exist_ok=True)
+    new = row.split(b",")
+    new[header.split(b",").index(b"call_id")] = b"20261006-999999"
+    new[header.split(b",").index(b"caller")] = national.encode()
+    arrived = inbox / "calls_2026-10-06_late.csv"
+    arrived.write_bytes(b"\n".join((header, b",".join(new), b"")))
+    os.utime(arrived, (time.time() - 60, time.time() - 60))
+    [result] = landing.land_inbox(centre, "sample_hotline")
+    assert (result.staged, result.erased) == (1, 1) and not arrived.exists()
+    shutil.rmtree(tmp_path)  # the test's own files
+    assert occurrences(centre, cluster, needles) == {}
+    assert numbers(centre) == now
+    # Other keys change nothing about it.
+    callers.rotate(centre, "operator", tokens=True, encryption=True)
+    assert len(done_rows(centre, done)) > 1
+    with pytest.raises(CallhouseError, match="no caller with that token"):
+        erasure.by_token(centre, token)
+
+
+def asked(settings: Settings) -> list[Any]:
+    """Saved metrics about callers and calls, of everything there is."""
+    catalogue = semantic.load(settings)
+    names = ("calls", "calls_offered", "calls_answered", "repeat_rate", "fcr_24h", "repeat_calls")
+    found: list[Any] = []
+    for name in names:
+        question = query.Question((name,), ("day",), None, None, ())
+        found.append(query.ask(settings, catalogue, question, None))
+    counted = "select business_day, region_code, count(distinct caller_token) from marts.fct_calls"
+    return [*found, rows(settings, f"{counted} group by 1, 2 order by 1, 2")]
+
+
+def done_rows(settings: Settings, done: erasure.Certificate) -> list[tuple[Any, ...]]:
+    return rows(
+        settings, "select call_key from marts.fct_calls where caller_token = %s", done.pseudonym
+    )

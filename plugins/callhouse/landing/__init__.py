@@ -72,6 +72,7 @@ class UnitResult:
     first_day: datetime.date | None = None
     last_day: datetime.date | None = None
     unit_id: int | None = None
+    erased: int = 0  # rows of erased callers among those read
 
 
 def land(
@@ -478,6 +479,7 @@ class Unit:
             first_day=days[0] if days else None,
             last_day=days[-1] if days else None,
             unit_id=self.unit_id,
+            erased=self.callers.erased_rows,
         )
         self.connection.execute(
             "update ops.units set read_rows = %s, staged_rows = %s, quarantined_rows = %s, "
@@ -545,6 +547,10 @@ def land_inbox(settings: Settings, feed: str, progress: Progress | None = None) 
         # What could not even be read (a share that is away) has no entry, and stays as well.
         if result.unit_id is not None:
             refused = settings.inbox / feed / REFUSED
+            if result.erased or result.status == "already_landed":
+                from callhouse.security import erasure
+
+                erasure.hide_again(settings, feed, path)
             _move(path, refused if result.status == REFUSED else settings.archive / feed)
     results += land_location(settings, feed, progress)
     capture.looked(settings, registry.feed(settings, feed), f"{len(results)} files")

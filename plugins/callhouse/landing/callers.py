@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import hmac
 import os
 import re
 import unicodedata
@@ -20,8 +21,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from phonenumbers import carrier, geocoder
 
 from callhouse.settings import Settings
+from callhouse.sources import contract
 from callhouse.sources.contract import CallerRule
 
+ERASED = 0  # key version of a pseudonym
 SECRETS = {"token": "caller_key", "encryption": "caller_encryption_key"}
 NONCE_BYTES = 12
 NONCES_AT_ONCE = 4096
@@ -82,6 +85,34 @@ def key_of(settings: Settings, purpose: str, version: int) -> bytes:
     """The key of that version. Only the first ones are made where they are missing."""
     name = secret_name(purpose, version)
     return settings.secret(name, is_made=version == 1).encode()
+
+
+class Erasure:
+    """What stands for an erased caller, and for its rows; known to whoever has the key alone."""
+
+    MARK = re.compile(contract.ERASED_CALLER)
+
+    def __init__(self, settings: Settings, *, is_first: bool = False) -> None:
+        self._key = settings.secret("caller_erasure_key", is_made=is_first).encode()
+
+    def pseudonym(self, kind: str, value: str, source: str) -> bytes:
+        """In the place of the token of a number in E.164 or of an id of a source."""
+        return hmac.digest(self._key, f"{_scope(kind, source)}{value}".encode(), "sha256")[:16]
+
+    def row(self, row_hash: bytes) -> bytes:
+        """In the place of a row's hash, by which a number could be tried out."""
+        return hmac.digest(self._key, b"row:" + row_hash, "sha256")[:16]
+
+    def mark(self, pseudonym: bytes, row_hash: bytes | None, region: str | None) -> str:
+        """In the place of the caller in a file: what landing needs to see the same row again."""
+        whole = pseudonym.hex() + (self.row(row_hash).hex() if row_hash else "")
+        mark = f"erased-{whole}-{region}"
+        return mark if region and self.MARK.fullmatch(mark) else f"erased-{whole}"
+
+
+def _scope(kind: str, source: str) -> str:
+    """Numbers are the same in every source, ids belong to theirs."""
+    return "phone:" if kind == "phone" else f"id:{source}:"
 
 
 @dataclass(frozen=True)
@@ -217,6 +248,9 @@ class Callers:
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
         self.cipher = Cipher(settings, keys.encryption)
+        self.erasure = Erasure(settings) if keys.erased else None
+        self.erased_rows = 0
+        self._marked: dict[str, bytes] = {}  # marks in the file → hash of their row
         self.keys, self.source, self.rule = keys, source, rule
         self._book = PhoneBook(rule.country) if rule and rule.country else None
         self._known = pl.DataFrame(schema=KNOWN)
@@ -238,6 +272,8 @@ class Callers:
         if new.height:
             self._known = pl.concat([self._known, self._resolve(new.get_column("caller"))])
         joined = rows.join(self._known, on="caller", how="left", maintain_order="left")
+        if self.erasure or self._marked:
+            joined = self._as_erased(joined)
         odd = pl.lit("irregular:caller")
         issues = pl.col("data_issues")
         return joined.with_columns(
@@ -247,20 +283,49 @@ class Callers:
             .otherwise(issues).alias("data_issues"),
         ).drop("caller", "found_region", "found_carrier", "is_odd")  # fmt: skip
 
+    def _as_erased(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """`rows`, those of erased callers with the hash that they have been kept with."""
+        hidden = rows.get_column("caller_key_version").eq(ERASED).fill_null(False)
+        if not hidden.any():
+            return rows
+        hashes = rows.get_column("row_hash").to_list()
+        for index in hidden.arg_true():
+            caller = rows.item(index, "caller")
+            self.erased_rows += 1
+            if caller in self._marked:
+                hashes[index] = self._marked[caller] or hashes[index]
+            elif self.erasure:
+                hashes[index] = self.erasure.row(hashes[index])
+        return rows.with_columns(pl.Series("row_hash", hashes, pl.Binary))
+
+    def _read_marks(self, texts: pl.Series) -> pl.DataFrame:
+        """KNOWN of marks that stand in a file for erased callers."""
+        known = []
+        for text in texts:
+            _, whole, *region = text.split("-", 2)
+            self._marked[text] = bytes.fromhex(whole[32:])
+            token = bytes.fromhex(whole[:32])
+            known.append((text, token, ERASED, region[0] if region else None, None, False))
+        return pl.DataFrame(known, KNOWN, orient="row")
+
     def _resolve(self, texts: pl.Series) -> pl.DataFrame:
         """KNOWN of callers that were not seen before."""
+        marks = texts.str.contains(f"^{contract.ERASED_CALLER}$")
+        if marks.any():
+            others = self._resolve(texts.filter(~marks))
+            return pl.concat([self._read_marks(texts.filter(marks)), others])
         if self._book is None:
             values = texts.to_list()
             masks = list(map(mask_of_id, values))
-            tokens = self._tokens("id", values, masks, f"id:{self.source}:")
+            tokens = self._tokens("id", values, masks)
             return pl.DataFrame(
-                {"caller": texts, "caller_token": tokens, "caller_key_version": self.keys.token,
-                 "found_region": None, "found_carrier": None, "is_odd": False}, KNOWN,
+                {"caller": texts, "caller_token": tokens,
+                 "caller_key_version": self._versions(tokens), "found_region": None,
+                 "found_carrier": None, "is_odd": False}, KNOWN,
             )  # fmt: skip
         found = self._book.look_up(texts)
         tokens = self._tokens(
-            "phone", found.get_column("number").to_list(), found.get_column("mask").to_list(),
-            "phone:",
+            "phone", found.get_column("number").to_list(), found.get_column("mask").to_list()
         )  # fmt: skip
         return found.select(
             texts.alias("caller"),
@@ -273,18 +338,32 @@ class Callers:
             (~pl.col("is_phone")).fill_null(True).alias("is_odd"),
         )
 
-    def _tokens(
-        self, kind: str, values: list[str | None], masks: list[str], scope: str
-    ) -> list[bytes | None]:
-        """Keyed hashes of `values` within `scope`; what is new is encrypted into `found`."""
+    def _versions(self, tokens: list[bytes | None]) -> pl.Series:
+        """The key that each token is of."""
+        return pl.Series(
+            "caller_key_version",
+            [
+                None if token is None else ERASED if token in self.keys.erased else self.keys.token
+                for token in tokens
+            ],
+            pl.Int16,
+        )
+
+    def _tokens(self, kind: str, values: list[str | None], masks: list[str]) -> list[bytes | None]:
+        """Keyed hashes of `values`; what is new is encrypted into `found`, but for the erased."""
         inner_start, outer_start = self._inner.copy(), self._outer
-        inner_start.update(scope.encode())
+        inner_start.update(_scope(kind, self.source).encode())
         encrypt, saved, found = self.cipher.encrypt, self._saved, self.found
         tokens: list[bytes | None] = []
         for value, mask in zip(values, masks, strict=True):
             if value is None:
                 tokens.append(None)
                 continue
+            if self.erasure:
+                pseudonym = self.erasure.pseudonym(kind, value, self.source)
+                if pseudonym in self.keys.erased:
+                    tokens.append(pseudonym)
+                    continue
             content = value.encode()
             inner, outer = inner_start.copy(), outer_start.copy()
             inner.update(content)
@@ -298,9 +377,8 @@ class Callers:
 
     def token(self, kind: str, value: str) -> bytes:
         """The token of a caller as it is kept: a number in E.164 or an id of this source."""
-        scope = "phone:" if kind == "phone" else f"id:{self.source}:"
         inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(f"{scope}{value}".encode())
+        inner.update(f"{_scope(kind, self.source)}{value}".encode())
         outer.update(inner.digest())
         return outer.digest()[:16]
 

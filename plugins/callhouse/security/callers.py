@@ -145,7 +145,7 @@ def reveal(settings: Settings, token: uuid.UUID, name: str, by: str, reason: str
         if refusal or content is None:
             note("refused", refusal or "")
             raise CallhouseError(f"not shown: {refusal}")
-        number = _decrypted(Cipher(settings, keys.encryption), content).decode()
+        number = decrypted(Cipher(settings, keys.encryption), content).decode()
         note("ok", "shown")
     except OSError as error:
         raise CallhouseError(f"the audit trail cannot be written ({error}): mend that") from None
@@ -178,7 +178,8 @@ def _hindrance(settings: Settings, token: uuid.UUID, name: str) -> str | None:
     return None if seen[0] else f"{name} sees no mask of it"
 
 
-def _decrypted(cipher: Cipher, content: bytes) -> bytes:
+def decrypted(cipher: Cipher, content: bytes) -> bytes:
+    """What was encrypted; CallhouseError where it was with another key."""
     from cryptography.exceptions import InvalidTag
 
     try:
@@ -272,8 +273,6 @@ def replace_tokens(connection: psycopg.Connection, version: int) -> dict[str, in
     """Move every row from `old` to `new` of the temporary table moved_callers; rows by table."""
     moved = {}
     for table, has_version in token_tables(connection):
-        if table == "moved_callers":
-            continue
         key_version = {"pii.callers": "key_version"}.get(table, "caller_key_version")
         assignment = sql.SQL(", {} = {}").format(sql.Identifier(key_version), sql.Literal(version))
         moved[table] = connection.execute(
@@ -330,7 +329,7 @@ def _encrypt_again(
                     b"copy encrypted_again from stdin"
                 ) as stream:  # fmt: skip
                     for *place, content in found:
-                        stream.write_row((*place, cipher.encrypt(_decrypted(old, content))))
+                        stream.write_row((*place, cipher.encrypt(decrypted(old, content))))
         moved[table] = connection.execute(
             sql.SQL(
                 "update {table} as t set content = n.content from encrypted_again as n where {same}"
@@ -363,7 +362,7 @@ def _move_tokens(
                 b"copy moved_callers from stdin"
             ) as stream:  # fmt: skip
                 for token, kind, content in found:
-                    value = _decrypted(cipher, content).decode()
+                    value = decrypted(cipher, content).decode()
                     of_source = next(
                         (m for m in makers if m[0].token(kind, value) == token.bytes), None
                     )
@@ -378,14 +377,24 @@ def _move_tokens(
     connection.execute("analyze moved_callers")
     abandon_builds(connection)
     moved = replace_tokens(connection, new.token)
+    connection.execute("create temporary table pseudonyms (pseudonym uuid) on commit drop")
+    connection.execute("insert into pseudonyms select pseudonym from pii.erased_callers")
+    for table, has_version in token_tables(connection):  # and those that came marked in a file
+        if has_version:
+            connection.execute(
+                sql.SQL(
+                    "insert into pseudonyms select distinct caller_token from {} "
+                    "where caller_key_version = 0"
+                ).format(sql.Identifier(*table.split(".")))
+            )
     for table, _ in token_tables(connection):
         lost = connection.execute(
             sql.SQL(
                 "select from {} as t where t.caller_token is not null and not exists "
                 "(select from moved_callers as m where m.new = t.caller_token) and not exists "
-                "(select from pii.erased_callers as e where e.pseudonym = t.caller_token) limit 1"
+                "(select from pseudonyms as e where e.pseudonym = t.caller_token) limit 1"
             ).format(sql.Identifier(*table.split(".")))
-        ).fetchone() if table != "moved_callers" else None  # fmt: skip
+        ).fetchone()
         if lost is not None:
             raise CallhouseError(
                 f"{table} has a token of which no caller is kept, so it cannot be moved: "
