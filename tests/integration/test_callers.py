@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,12 +24,13 @@ from psycopg import sql
 from callhouse import cli, landing, semantic, simulate, transform, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import quarantine, replay
-from callhouse.landing.callers import Cipher, hold_keys
+from callhouse.landing.callers import Callers, Cipher, hold_keys
 from callhouse.runner import postgres
 from callhouse.security import callers, erasure, login_password, people, trail
 from callhouse.security.trail import journal
 from callhouse.semantic import query
 from callhouse.settings import Settings
+from callhouse.sources import contract
 
 START, DAYS = date(2026, 10, 5), 2
 PEOPLE = (
@@ -231,13 +233,24 @@ def rebuild(settings: Settings) -> None:
     assert transform.drain(settings, print).problems == ()
 
 
-def again(settings: Settings, sample: Path, folder: Path) -> list[landing.UnitResult]:
-    """The same rows in files of other content: each one ends with a line more."""
+def plain(file: Path) -> bytes:
+    """The content of a file, uncompressed."""
+    content = file.read_bytes()
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+
+
+def again(settings: Settings, files: Path, folder: Path) -> list[landing.UnitResult]:
+    """Land the calls of `files` in files of other content: each one ends with a line more."""
     folder.mkdir()
-    for file in sorted(sample.iterdir()):
-        if file.is_file():
-            (folder / file.name).write_bytes(file.read_bytes() + b"\n")
-    return [r for r in landing.land(settings, "sample_hotline", [folder]) if r.record == "legs"]
+    for file in files.glob("calls_2*"):
+        (folder / file.name.removesuffix(".gz")).write_bytes(plain(file) + b"\n")
+    results = landing.land(settings, "sample_hotline", [folder])
+    assert [(r.status, r.record, r.read > 150) for r in results] == [
+        ("landed", "legs", True)
+    ] * DAYS
+    for result in results:
+        assert (result.staged, result.duplicates) == (0, result.read - result.quarantined)
+    return results
 
 
 def staged_tokens(settings: Settings) -> set[uuid.UUID]:
@@ -309,8 +322,7 @@ def test_new_keys_change_no_number_and_the_old_ones_can_go(
     with pytest.raises(CallhouseError, match="no grant"):
         callers.reveal(centre, token, "lead_gz_a", "operator", "call back")
     # The same rows are the same rows, and the same callers.
-    for result in again(centre, sample, tmp_path / "again"):
-        assert (result.staged, result.duplicates) == (0, result.read - result.quarantined)
+    again(centre, sample, tmp_path / "again")
     assert numbers(centre) == now
     rebuild(centre)
     assert facts(centre) == before
@@ -348,9 +360,9 @@ def archived(centre: Settings, sample: Path) -> Path:
     folder.mkdir(parents=True)
     old = time.time() - 7 * 86400
     for number, file in enumerate(sorted(f for f in sample.iterdir() if f.is_file())):
-        target = folder / (f"{file.name}.gz" if number % 2 else file.name)
-        content = file.read_bytes()
-        target.write_bytes(gzip.compress(content) if number % 2 else content)
+        name = file.name.removesuffix(".gz")
+        target = folder / (f"{name}.gz" if number % 2 else name)
+        target.write_bytes(gzip.compress(plain(file)) if number % 2 else plain(file))
         os.utime(target, (old, old))
     return folder
 
@@ -363,15 +375,13 @@ def busiest(settings: Settings) -> uuid.UUID:
         "select caller_token from marts.fct_calls where caller_token is not null "
         "group by caller_token order by count(*) desc, 1",
     )
-    return next(token for (token,) in found if known[token].startswith("+861"))
+    return next(token for (token,) in found if known.get(token, "").startswith("+861"))
 
 
 def a_call(sample: Path) -> tuple[bytes, bytes]:
     """Header and first row of a file of calls."""
     file = next(f for f in sorted(sample.glob("calls_*")) if f.is_file())
-    content = file.read_bytes()
-    content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-    header, row = content.split(b"\n")[:2]
+    header, row = plain(file).split(b"\n")[:2]
     return header, row
 
 
@@ -489,26 +499,18 @@ def test_an_erased_caller_is_nowhere_and_every_count_stays(
     trail.collect(centre)
     assert trail.verify(centre).problem is None
     digest = hashlib.sha256(certificate).hexdigest()
-    [entry] = [e for e in trail.list_entries(centre) if e["action"] == "erase"]
-    assert entry["statement"].startswith(f"sha256:{digest}") and entry["person"] == "operator"
+    entry = next(e for e in trail.list_entries(centre) if e["action"] == "erase")
+    assert entry["object_name"].endswith(f"sha256:{digest}") and entry["person"] == "operator"
 
     # Nothing brings the caller back, and no call is there twice: the same rows under other names,
     # the archive's own files, under their names and others, quarantine, and all of it built again.
-    for result in again(centre, sample, tmp_path / "once more"):
-        assert (result.staged, result.duplicates) == (0, result.read - result.quarantined)
+    once_more = again(centre, sample, tmp_path / "once more")
+    calls = sum(result.erased for result in once_more)
+    assert calls >= len(calls_of(centre, done)) > 1
     for result in landing.land(centre, "sample_hotline", [archived]):
         assert result.status == "already_landed", result
-    marked = tmp_path / "marked"
-    marked.mkdir()
-    for file in archived.iterdir():
-        data = file.read_bytes()
-        data = gzip.decompress(data) if file.suffix == ".gz" else data
-        (marked / file.name.removesuffix(".gz")).write_bytes(data + b"\n")
-    landed = landing.land(centre, "sample_hotline", [marked])
-    assert sum(result.erased for result in landed) >= len(done_rows(centre, done))
-    for result in landed:
-        if result.record == "legs":
-            assert (result.staged, result.duplicates) == (0, result.read - result.quarantined)
+    marked = again(centre, archived, tmp_path / "marked")
+    assert sum(result.erased for result in marked) == calls
     replay.replay(centre, "operator")
     rebuild(centre)
     assert facts(centre) == before and asked(centre) == metrics
@@ -529,7 +531,7 @@ def test_an_erased_caller_is_nowhere_and_every_count_stays(
     assert numbers(centre) == now
     # Other keys change nothing about it.
     callers.rotate(centre, "operator", tokens=True, encryption=True)
-    assert len(done_rows(centre, done)) > 1
+    assert len(calls_of(centre, done)) > 1
     with pytest.raises(CallhouseError, match="no caller with that token"):
         erasure.by_token(centre, token)
 
@@ -546,7 +548,140 @@ def asked(settings: Settings) -> list[Any]:
     return [*found, rows(settings, f"{counted} group by 1, 2 order by 1, 2")]
 
 
-def done_rows(settings: Settings, done: erasure.Certificate) -> list[tuple[Any, ...]]:
+def calls_of(settings: Settings, done: erasure.Certificate) -> list[tuple[Any, ...]]:
     return rows(
         settings, "select call_key from marts.fct_calls where caller_token = %s", done.pseudonym
     )
+
+
+BANK = (
+    "AA0101\t{call}\t{customer}\t2\tPS\t9906{day:02d}\t9:07:{customer:02d}\t9:07:59\t1\t0:00:00\t"
+    "0:00:00\t0\tAGENT\t9:08:00\t9:09:00\t60\tANN"
+)
+QUEUE_LOG = """\
+1791100000|1791100000.1|support|NONE|ENTERQUEUE||{first}|1
+1791100007|1791100000.1|support|SIP/101|CONNECT|7|1791100000.2|3
+1791100067|1791100000.1|support|SIP/101|COMPLETECALLER|7|60|1
+1791100100|1791100100.1|support|NONE|ENTERQUEUE||{second}|1
+1791100109|1791100100.1|support|NONE|ABANDON|1|1|9
+"""
+
+
+@pytest.mark.parametrize(
+    ("feed", "name", "content", "who", "cells"),
+    [
+        (
+            "anonymous_bank",
+            "bank.txt",
+            "\n".join(
+                BANK.format(call=call, customer=customer, day=day)
+                for call, customer, day in ((7, 7, 7), (8, 7, 8), (7, 9, 9), (9, 0, 7))
+            )
+            + "\n",
+            erasure.Who("id", "7", "anonymous_bank"),
+            2,
+        ),
+        (
+            "asterisk_queue_log",
+            "queue_log",
+            QUEUE_LOG.format(first="13800138111", second="+86 138 0013 8222"),
+            erasure.Who("phone", "+8613800138111"),
+            1,
+        ),
+        (
+            "asterisk_queue_log",
+            "queue_log.1",
+            QUEUE_LOG.format(first="13800138333", second="+86 138 0013 8444").replace(
+                "17911", "17912"
+            ),
+            erasure.Who("phone", "+8613800138444"),
+            1,
+        ),
+    ],
+    ids=["a short id", "a log", "another spelling"],
+)
+def test_marks_stand_where_the_caller_stood_and_are_read_as_the_same_rows(
+    centre: Settings, tmp_path: Path, feed: str, name: str, content: str, who: erasure.Who,
+    cells: int,
+) -> None:  # fmt: skip
+    path = centre.archive / feed / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    [first] = landing.land(centre, feed, [path])
+    assert (first.status, first.quarantined) == ("landed", 0)
+    with warehouse.connect(centre) as connection:
+        keys = hold_keys(connection)
+    token = uuid.UUID(bytes=Callers(centre, who.source, None, keys).token(who.kind, who.value))
+    table = "delimited_legs" if feed == "anonymous_bank" else "asterisk_events"
+    mine = f"select count(*) from staging.{table} where caller_token = %s"
+    everything = (
+        f"select array_agg(to_jsonb(r) - 'row_hash' - 'caller_token' - 'caller_key_version' "
+        f"order by unit_id, line_number) from staging.{table} as r"
+    )
+    before = rows(centre, everything)
+    assert rows(centre, mine, token) == [(cells,)] and numbers(centre)[token] == who.value
+
+    done = erasure.erase(centre, who, "operator", "asks for it", is_dry=False)
+    assert done.erased[f"archive/{feed}/{name}"] == cells
+    assert rows(centre, mine, done.pseudonym) == [(cells,)] and token not in numbers(centre)
+    assert rows(centre, everything) == before
+    marked = path.read_text(encoding="utf-8")
+    assert marked.count("erased-") == cells
+    pattern = re.compile(contract.ERASED_CALLER)
+    separator = "\t" if feed == "anonymous_bank" else "|"
+    for old, new in zip(content.splitlines(), marked.splitlines(), strict=True):
+        differing = [
+            (was, now)
+            for was, now in zip(old.split(separator), new.split(separator), strict=True)
+            if was != now
+        ]
+        assert all(pattern.fullmatch(now) for _, now in differing) and len(differing) < 2
+
+    # Neither the archive's file nor the first one brings anything, whole or with a line more.
+    assert landing.land(centre, feed, [path])[0].status == "already_landed"
+    for number, text in enumerate((content, content + "\n", marked + "\n")):
+        other = tmp_path / str(number) / name
+        other.parent.mkdir()
+        other.write_text(text, encoding="utf-8")
+        [result] = landing.land(centre, feed, [other])
+        assert (result.status, result.staged, result.erased) == ("landed", 0, cells)
+    assert rows(centre, everything) == before and token not in numbers(centre)
+    again_done = erasure.erase(centre, who, "operator", "asks again", is_dry=False)
+    assert not [place for place in again_done.erased if "archive" in place or "staging" in place]
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["before", "after"])
+def test_an_erasure_that_was_killed_is_undone_or_finished(
+    centre: Settings, monkeypatch: pytest.MonkeyPatch, *, is_forgotten: bool
+) -> None:
+    """Killed before the database has forgotten, or between that and the files."""
+    national = f"1390013900{is_forgotten:d}"
+    who = erasure.Who("phone", f"+86{national}")
+    path = centre.archive / "asterisk_queue_log" / f"queue_log.{5 + is_forgotten}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = QUEUE_LOG.format(first=national, second=national).replace(
+        "17911", f"1791{3 + is_forgotten}"
+    )
+    path.write_text(text, encoding="utf-8")
+    landing.land(centre, "asterisk_queue_log", [path])
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if is_forgotten:
+            patch.setattr(erasure, "_put_in_place", killed)
+        else:
+            patch.setattr(erasure._Case, "_know", killed)
+        with pytest.raises(KeyboardInterrupt):
+            erasure.erase(centre, who, "operator", "asks for it", is_dry=False)
+    assert path.read_text(encoding="utf-8") == text
+    assert (who.value in numbers(centre).values()) is not is_forgotten
+    # Of somebody else.
+    erasure.erase(centre, erasure.Who("phone", "+8613900139009"), "operator", "x", is_dry=False)
+    assert (national in path.read_text(encoding="utf-8")) is not is_forgotten
+    assert not list((centre.archive / erasure.PENDING).iterdir())
+    done = erasure.erase(centre, who, "operator", "asks for it", is_dry=False)
+    assert (f"archive/asterisk_queue_log/{path.name}" in done.erased) is not is_forgotten
+    assert national not in path.read_text(encoding="utf-8")
+    assert landing.land(centre, "asterisk_queue_log", [path])[0].status == "already_landed"

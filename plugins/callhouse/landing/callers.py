@@ -330,9 +330,7 @@ class Callers:
         return found.select(
             texts.alias("caller"),
             pl.Series("caller_token", tokens, pl.Binary),
-            pl.when(found.get_column("number").is_not_null())
-            .then(pl.lit(self.keys.token, pl.Int16))
-            .alias("caller_key_version"),
+            self._versions(tokens),
             pl.col("region").alias("found_region"),
             pl.col("carrier").alias("found_carrier"),
             (~pl.col("is_phone")).fill_null(True).alias("is_odd"),
