@@ -153,9 +153,10 @@ def mask_of(number: str, country_code: int | None = None) -> tuple[str, int]:
     return code + "*" * max(STARRED, length - shown), shown
 
 
-def mask_of_id(value: str) -> str:
-    """What may be shown of a customer's id: its last two characters, of a short one nothing."""
-    return "*" * STARRED + (value[-2:] if len(value) > STARRED else "")
+def masks_of_ids(values: pl.Series) -> pl.Series:
+    """What may be shown of customers' ids: the last two characters, of short ones nothing."""
+    end = pl.when(values.str.len_chars() > STARRED).then(values.str.tail(2)).otherwise(pl.lit(""))
+    return pl.select(pl.lit("*" * STARRED) + end).to_series()
 
 
 def _bare(text: str) -> str | None:
@@ -233,7 +234,8 @@ def masks(callers: Sequence[tuple[str, str]]) -> list[str]:
     """What may be shown of callers that were kept: pairs of kind and value."""
     numbers = pl.Series([value for kind, value in callers if kind == "phone"], dtype=pl.String)
     of_numbers = iter(PhoneBook("ZZ").look_up(numbers).get_column("mask").to_list())
-    return [next(of_numbers) if kind == "phone" else mask_of_id(value) for kind, value in callers]
+    of_ids = iter(masks_of_ids(pl.Series([v for k, v in callers if k == "id"], dtype=pl.String)))
+    return [next(of_numbers if kind == "phone" else of_ids) for kind, _ in callers]
 
 
 class Callers:
@@ -310,14 +312,14 @@ class Callers:
 
     def _resolve(self, texts: pl.Series) -> pl.DataFrame:
         """KNOWN of callers that were not seen before."""
-        marks = texts.str.contains(f"^{contract.ERASED_CALLER}$")
+        marks = texts.str.starts_with("erased-")
+        if marks.any():
+            marks &= texts.str.contains(f"^{contract.ERASED_CALLER}$")
         if marks.any():
             others = self._resolve(texts.filter(~marks))
             return pl.concat([self._read_marks(texts.filter(marks)), others])
         if self._book is None:
-            values = texts.to_list()
-            masks = list(map(mask_of_id, values))
-            tokens = self._tokens("id", values, masks)
+            tokens = self._tokens("id", texts.to_list(), masks_of_ids(texts).to_list())
             return pl.DataFrame(
                 {"caller": texts, "caller_token": tokens,
                  "caller_key_version": self._versions(tokens), "found_region": None,
@@ -329,15 +331,18 @@ class Callers:
         )  # fmt: skip
         return found.select(
             texts.alias("caller"),
-            pl.Series("caller_token", tokens, pl.Binary),
+            tokens,
             self._versions(tokens),
             pl.col("region").alias("found_region"),
             pl.col("carrier").alias("found_carrier"),
             (~pl.col("is_phone")).fill_null(True).alias("is_odd"),
         )
 
-    def _versions(self, tokens: list[bytes | None]) -> pl.Series:
+    def _versions(self, tokens: pl.Series) -> pl.Series:
         """The key that each token is of."""
+        if not self.keys.erased:
+            version = pl.lit(self.keys.token, pl.Int16).alias("caller_key_version")
+            return pl.select(pl.when(tokens.is_not_null()).then(version)).to_series()
         return pl.Series(
             "caller_key_version",
             [
@@ -347,18 +352,19 @@ class Callers:
             pl.Int16,
         )
 
-    def _tokens(self, kind: str, values: list[str | None], masks: list[str]) -> list[bytes | None]:
+    def _tokens(self, kind: str, values: list[str | None], masks: list[str]) -> pl.Series:
         """Keyed hashes of `values`; what is new is encrypted into `found`, but for the erased."""
         inner_start, outer_start = self._inner.copy(), self._outer
         inner_start.update(_scope(kind, self.source).encode())
         encrypt, saved, found = self.cipher.encrypt, self._saved, self.found
+        erasure = self.erasure
         tokens: list[bytes | None] = []
         for value, mask in zip(values, masks, strict=True):
             if value is None:
                 tokens.append(None)
                 continue
-            if self.erasure:
-                pseudonym = self.erasure.pseudonym(kind, value, self.source)
+            if erasure:
+                pseudonym = erasure.pseudonym(kind, value, self.source)
                 if pseudonym in self.keys.erased:
                     tokens.append(pseudonym)
                     continue
@@ -371,7 +377,7 @@ class Callers:
             if token not in saved:
                 saved.add(token)
                 found.append((token, kind, encrypt(content), mask))
-        return tokens
+        return pl.Series("caller_token", tokens, pl.Binary)
 
     def token(self, kind: str, value: str) -> bytes:
         """The token of a caller as it is kept: a number in E.164 or an id of this source."""

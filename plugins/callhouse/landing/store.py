@@ -21,6 +21,7 @@ from callhouse.sources.contract import Record, Rejected
 ONE_DAY = datetime.timedelta(days=1)
 PREVIEW_CHARACTERS = 200
 COPY_CHUNK = 1 << 20
+_LENGTHS = [struct.pack(">i", length) for length in range(256)]
 _FOUR_FIELDS = struct.pack(">hi", 4, 16)  # and the length of the first, a uuid
 ADDRESS = re.compile(r"[^\s,;|<>\"'{}=:]*@[^\s,;|<>\"'{}=]*")
 NAME_OF_NUMBER = re.compile(r'"+[^"]*"+\s*<[^>]*>?')
@@ -165,10 +166,15 @@ def save_callers(connection: psycopg.Connection, found: list[Found], key_version
     if not found:
         return
     data = bytearray(binary.HEADER)
+    kinds = {kind: _LENGTHS[len(kind)] + kind.encode() for kind in ("phone", "id")}
     for token, kind, content, mask in found:
-        shown = mask.encode()
-        data += _FOUR_FIELDS + token + struct.pack(">i", len(kind)) + kind.encode()
-        data += struct.pack(">i", len(content)) + content + struct.pack(">i", len(shown)) + shown
+        shown, size = mask.encode(), len(content)
+        data += b"".join((
+            _FOUR_FIELDS, token, kinds[kind],
+            _LENGTHS[size] if size < len(_LENGTHS) else struct.pack(">i", size), content,
+            _LENGTHS[len(shown)] if len(shown) < len(_LENGTHS) else struct.pack(">i", len(shown)),
+            shown,
+        ))  # fmt: skip
     data += binary.TRAILER
     with connection.transaction():
         connection.execute(

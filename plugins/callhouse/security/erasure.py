@@ -387,11 +387,12 @@ class _Case:
             changed = self.rewritten(content, path, feed)
             if changed is None:
                 continue
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            target = folder / f"{len(places)}-{path.name}"
+            # Under its own name, by which its feed knows what it holds.
+            target = folder / str(len(places)) / path.name
+            target.parent.mkdir(parents=True, mode=0o700)
             target.write_bytes(gzip.compress(changed[0]) if is_gzip else changed[0])
             shutil.copystat(path, target)
-            places.append((target.name, path))
+            places.append((str(target.relative_to(folder)), path))
             self.count(str(path.relative_to(self.settings.home)), changed[1])
             if feed is not None:
                 self._know(feed, path, target)
