@@ -239,11 +239,13 @@ def plain(file: Path) -> bytes:
     return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
 
 
-def again(settings: Settings, files: Path, folder: Path) -> list[landing.UnitResult]:
+def again(
+    settings: Settings, files: Path, folder: Path, ending: bytes = b"\n"
+) -> list[landing.UnitResult]:
     """Land the calls of `files` in files of other content: each one ends with a line more."""
     folder.mkdir()
     for file in files.glob("calls_2*"):
-        (folder / file.name.removesuffix(".gz")).write_bytes(plain(file) + b"\n")
+        (folder / file.name.removesuffix(".gz")).write_bytes(plain(file) + ending)
     results = landing.land(settings, "sample_hotline", [folder])
     assert [(r.status, r.record, r.read > 150) for r in results] == [
         ("landed", "legs", True)
@@ -504,12 +506,12 @@ def test_an_erased_caller_is_nowhere_and_every_count_stays(
 
     # Nothing brings the caller back, and no call is there twice: the same rows under other names,
     # the archive's own files, under their names and others, quarantine, and all of it built again.
-    once_more = again(centre, sample, tmp_path / "once more")
+    once_more = again(centre, sample, tmp_path / "once more", b"\n\n")
     calls = sum(result.erased for result in once_more)
     assert calls >= len(calls_of(centre, done)) > 1
     for result in landing.land(centre, "sample_hotline", [archived]):
         assert result.status == "already_landed", result
-    marked = again(centre, archived, tmp_path / "marked")
+    marked = again(centre, archived, tmp_path / "marked", b"\n\n\n")
     assert sum(result.erased for result in marked) == calls
     replay.replay(centre, "operator")
     rebuild(centre)
