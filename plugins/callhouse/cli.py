@@ -25,6 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from callhouse import cli_callers
 from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
@@ -46,6 +47,8 @@ capture = typer.Typer(help="Who delivers: health, incidents, heartbeats.", no_ar
 app.add_typer(capture, name="capture")
 audit_trail = typer.Typer(help="Who looked at what.", no_args_is_help=True)
 app.add_typer(audit_trail, name="audit-trail")
+app.add_typer(cli_callers.callers, name="callers")
+access.command("unmask")(cli_callers.unmask)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -1044,7 +1047,8 @@ def main() -> None:
 
 # Commands that show or change data, or what someone may see: the audit trail has them.
 NOTED = (
-    "land", "release", "metric", "psql", "access", "quarantine", "retention", "audit-trail list",
+    "land", "release", "metric", "psql", "access", "quarantine", "retention", "callers",
+    "audit-trail list",
 )  # fmt: skip
 COMMAND_WORD = re.compile(r"[a-z][a-z_-]*")
 
@@ -1069,6 +1073,23 @@ def _noted(arguments: Sequence[str]) -> Iterator[None]:
         _note(arguments, outcome)
 
 
+# What follows these says who a caller is.
+NAMES_OF_CALLERS = ("--number", "--id")
+
+
+def _told(arguments: Sequence[str]) -> list[str]:
+    """`arguments` without callers."""
+    told: list[str] = []
+    for argument in arguments:
+        option, _, value = argument.partition("=")
+        if told and told[-1] in NAMES_OF_CALLERS:
+            argument = "***"
+        elif option in NAMES_OF_CALLERS and value:
+            argument = f"{option}=***"
+        told.append(argument)
+    return told
+
+
 def _note(arguments: Sequence[str], outcome: str) -> None:
     from callhouse.security.trail import journal
 
@@ -1081,7 +1102,7 @@ def _note(arguments: Sequence[str], outcome: str) -> None:
                 "person": _account(),
                 "program": "callhouse",
                 "object_name": " ".join(itertools.takewhile(COMMAND_WORD.fullmatch, arguments[:2])),
-                "statement": shlex.join(["./callhouse", *arguments]),
+                "statement": shlex.join(["./callhouse", *_told(arguments)]),
                 "outcome": outcome,
             },
         )

@@ -154,8 +154,8 @@ class Settings:
             return Path(path).read_text(encoding="utf-8").strip()
         return None
 
-    def secret(self, name: str) -> str:
-        """Secret `name`, generated on first use into `home/secrets`.
+    def secret(self, name: str, *, is_made: bool = True) -> str:
+        """Secret `name`, generated on first use into `home/secrets` unless `is_made` is false.
 
         `CALLHOUSE_SECRET_<NAME>` or a file named by `CALLHOUSE_SECRET_<NAME>_FILE` takes
         precedence, which is how containers and production hand secrets over.
@@ -165,6 +165,8 @@ class Settings:
         directory = self.home / "secrets"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = directory / name
+        if not is_made and not file.exists():
+            raise CallhouseError(f"secret {file} is missing: restore it, nothing else fits")
         # O_EXCL: two processes that start together must agree on one value.
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -160,7 +160,7 @@ def logins(settings: Settings, calls: int) -> Iterator[dict[str, psycopg.Connect
 def test_row_security_costs_little(
     settings: Settings, calls: int, logins: dict[str, psycopg.Connection], reader: Reader
 ) -> None:
-    """Sum of the tiles' median seconds with row security ÷ without it, equal rows ≤ 1.15."""
+    """Sum of the tiles' median seconds with row security ÷ without it, equal rows, ≤ 1.15."""
     catalogue = semantic.load(settings)
     guarded, free = logins[reader.name], logins["bench_reader"]
     sums = [0.0, 0.0]

@@ -22,8 +22,9 @@ from psycopg import sql
 from callhouse import landing, simulate, transform, warehouse
 from callhouse.bi import importing
 from callhouse.errors import CallhouseError
+from callhouse.landing.callers import Cipher
 from callhouse.runner import postgres
-from callhouse.security import login_password, people
+from callhouse.security import callers, login_password, people
 from callhouse.settings import Settings
 from callhouse.transform import dbt
 from callhouse.transform import marts as published_marts
@@ -92,6 +93,11 @@ PEOPLE = {
 SEES_ALL = ("director", "analyst")
 SEES_LEDGER = ("director", "analyst", "engineer")
 SEES_GROUPS = ("director", "analyst", "executive")
+# Levels that are shown masks; analysts have tokens, executives no call.
+SEES_MASKS = (
+    "director", "manager_gd", "manager_two", "lead_gz_a", "lead_queue", "agent_103",
+)  # fmt: skip
+COUNTRY_CODES = ("+86", "+852", "+65", "+81", "+44", "+1")
 COLUMN_OF = {"region": "region_code", "team": "team_id", "queue": "queue_id", "agent": "agent_id"}
 MAY: dict[str, dict[str, tuple[str, ...]]] = {
     "manager_gd": {"region": ("CN-GD",)},
@@ -175,6 +181,24 @@ def whole(settings: Settings, relation: str) -> list[Row]:
         return [row for (row,) in connection.execute(text)]
 
 
+def masks(settings: Settings) -> dict[str, str]:
+    """What may be shown of each caller, worked out of the numbers themselves."""
+    with people.server(settings) as connection:
+        kept = connection.execute("select caller_token::text, content from pii.callers").fetchall()
+    numbers = {token: Cipher(settings).decrypt(content).decode() for token, content in kept}
+    return {token: mask(number) for token, number in numbers.items()}
+
+
+def mask(number: str) -> str:
+    """By hand: a mobile of mainland China is 138****1234, others show country code and end."""
+    if len(number) == 14 and number.startswith("+861"):
+        return f"{number[3:6]}****{number[-4:]}"
+    code = next((code for code in COUNTRY_CODES if number.startswith(code)), "")
+    national = number.removeprefix(code)
+    end = national[max(4, len(national) - 4) :]
+    return f"{code} " * bool(code) + "*" * max(4, len(national) - len(end)) + end
+
+
 def keyed(rows: list[Row]) -> list[str]:
     return sorted(json.dumps(row, sort_keys=True, default=str) for row in rows)
 
@@ -198,17 +222,77 @@ def test_each_person_sees_exactly_the_rows_of_the_model(
 ) -> None:
     connections = {name: login(name) for name in PEOPLE}
     seen: dict[str, int] = dict.fromkeys(PEOPLE, 0)
+    shown_callers = masks(centre)
     for relation, kind in RELATIONS.items():
         rows = whole(centre, relation)
         assert rows or relation in EMPTY, relation
         for name, own in connections.items():
             found = own.execute(f"select to_jsonb(r) from bi.{relation} as r").fetchall()
             wanted = [row for row in rows if allowed(name, kind, row)]
+            if relation == "fct_calls":
+                shown = shown_callers if name in SEES_MASKS else {}
+                wanted = [
+                    {**row, "caller_masked": shown.get(row["caller_token"])} for row in wanted
+                ]
+                numbers = {row["caller_masked"] for row in wanted}
+                assert (len(numbers) > 20) == (name in SEES_MASKS and bool(wanted)), name
             assert keyed([row for (row,) in found]) == keyed(wanted), (name, relation)
             if kind == CALLS:
                 seen[name] += len(found)
     none = {"executive", "engineer", "auditor", "former", "nobody_yet"}
     assert {name for name, number in seen.items() if not number} == none
+
+
+def test_masks_of_callers_follow_the_calls_and_are_not_to_be_asked_for(
+    centre: Settings, login: Callable[[str], psycopg.Connection]
+) -> None:
+    calls, shown = whole(centre, "fct_calls"), masks(centre)
+    for name in PEOPLE:
+        tokens = {
+            call["caller_token"] for call in calls if allowed(name, CALLS, call)
+        } - {None}  # fmt: skip
+        wanted = {token: shown[token] if name in SEES_MASKS else None for token in tokens}
+        found = login(name).execute("select caller_token::text, caller_masked from bi.dim_caller")
+        assert dict(found.fetchall()) == wanted, name
+    own = login("lead_gz_a")
+    foreign = next(c for c in calls if not allowed("lead_gz_a", CALLS, c) and c["caller_token"])
+    ask = "select sec.masked_caller(%s::date, %s)"
+    place = [foreign["business_day"], foreign["call_key"]]
+    assert own.execute(ask, place).fetchone() == (None,)
+    assert login("analyst").execute(ask, place).fetchone() == (None,)
+    assert login("director").execute(ask, place).fetchone() == (shown[foreign["caller_token"]],)
+
+
+def test_who_has_tokens_too_sees_no_mask(centre: Settings) -> None:
+    """A token beside a mask would tell of every call with it: the stricter of both holds."""
+    with people.server(centre) as server:
+        people.ensure(centre, server, people.Person("both", "b", (("team", "GZ-A"),)))
+    ask = "select count(*), count(caller_masked) from bi.fct_calls"
+    with psycopg.connect(dsn(centre, "both"), autocommit=True) as own:
+        number, shown = warehouse.one(own, ask)
+        assert 0 < shown <= number
+        with people.server(centre) as server:
+            server.execute(
+                "insert into sec.entitlement (person, scope_type, scope_id, mask_level, granted_by,"
+                " reason) values ('both', 'region', 'CN-SC', 'token', 'owner', 'research')"
+            )
+        more, shown = warehouse.one(own, ask)
+        assert more > number and shown == 0
+    with people.server(centre) as server:
+        people.close(server, "both", "owner", "done")
+
+
+def test_masks_of_callers_from_before_are_filled_in_once(centre: Settings) -> None:
+    with warehouse.connect(centre) as connection:
+        count = (
+            "select count(*), md5(string_agg(masked, ',' order by caller_token)) from pii.callers"
+        )
+        before = warehouse.one(connection, count)
+        connection.execute("update pii.callers set masked = null")
+    assert callers.fill_masks(centre) == before[0] > 100
+    assert callers.fill_masks(centre) == 0
+    with warehouse.connect(centre) as connection:
+        assert warehouse.one(connection, count) == before
 
 
 # ---------------------------------------------------------------- ways in
@@ -330,6 +414,7 @@ REFUSED = (
     "select * from ops.quarantine",
     "select * from ops.units",
     "select * from pii.callers",
+    "select masked from pii.callers",
     "select * from sec.entitlement",
     "select * from sec.people",
     "select * from sec.mine",

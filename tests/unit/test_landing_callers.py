@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from callhouse import settings as settings_module
-from callhouse.landing.callers import Callers, Cipher, PhoneBook
+from callhouse.landing.callers import Callers, Cipher, PhoneBook, masks
 from callhouse.landing.store import preview
 from callhouse.settings import Settings
 from callhouse.sources.delimited.mapping import Column
@@ -100,11 +100,35 @@ def test_found_callers_are_encrypted_once(settings: Settings) -> None:
     found = callers(settings)
     replaced(found, "13800138000", "+8613800138000")
     replaced(found, "13800138000")
-    [(token, kind, content)] = found.take_found()
+    [(token, kind, content, mask)] = found.take_found()
+    assert mask == "138****8000"
     assert found.take_found() == []
     assert kind == "phone" and b"13800138000" not in content
     assert Cipher(settings).decrypt(content) == b"+8613800138000"
     assert token != hashlib.sha256(b"phone:+8613800138000").digest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "mask"),
+    [
+        ("phone", "13800138000", "138****8000"),
+        ("phone", "+86 138-0013-8000", "138****8000"),
+        ("phone", "020 8765 4321", "+86 ******4321"),
+        ("phone", "+85221234567", "+852 ****4567"),
+        ("phone", "+1 415 555 2671", "+1 ******2671"),
+        ("phone", "10086", "+86 ****6"),
+        ("phone", "101", "****"),
+        ("id", "7000001", "****01"),
+        ("id", "K12", "****"),
+    ],
+)
+def test_what_a_mask_shows(settings: Settings, kind: str, text: str, mask: str) -> None:
+    found = callers(settings, kind)
+    replaced(found, text)
+    [(_, kept_kind, content, shown)] = found.take_found()
+    assert shown == mask
+    # The same where it is worked out later, of what was kept.
+    assert masks([(kept_kind, Cipher(settings).decrypt(content).decode())]) == [mask]
 
 
 def test_preview_shows_no_digit() -> None:

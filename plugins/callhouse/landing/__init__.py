@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import heads, links, store
-from callhouse.landing.callers import Callers
+from callhouse.landing.callers import Callers, Found, hold_keys
 from callhouse.security import redaction
 from callhouse.settings import Settings
 from callhouse.sources import registry
@@ -76,6 +76,7 @@ class UnitResult:
     first_day: datetime.date | None = None
     last_day: datetime.date | None = None
     unit_id: int | None = None
+    erased: int = 0  # rows of erased callers among those read
 
 
 def land(
@@ -218,7 +219,7 @@ class Unit:
         self.record: Record = file.record
         self.free = (*self.record.free, ISSUES)
         self.progress = progress
-        self.callers = Callers(settings, feed.name, file.caller)
+        self.callers: Callers  # from `lock` on
         self.tally = _Tally()
         self.unit_id = 0
 
@@ -227,6 +228,8 @@ class Unit:
         self.connection.execute(
             "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"land {self.feed.name}"]
         )
+        keys = hold_keys(self.connection)
+        self.callers = Callers(self.settings, self.feed.name, self.file.caller, keys)
 
     def land(self, inspection: Inspection) -> UnitResult:
         """Land the file; the caller commits by leaving the connection's block."""
@@ -402,11 +405,9 @@ class Unit:
             store.copy(self.connection, statement, data)
         self.set_aside(rejected)
 
-    def save_callers(
-        self, connection: psycopg.Connection, found: list[tuple[bytes, str, bytes]]
-    ) -> None:
+    def save_callers(self, connection: psycopg.Connection, found: list[Found]) -> None:
         """Add callers that are not known yet, ahead of their rows."""
-        store.save_callers(connection, found)
+        store.save_callers(connection, found, self.callers.keys.token)
 
     def set_aside(self, rejected: list[Rejected]) -> None:
         """Keep what could not be read."""
@@ -485,6 +486,7 @@ class Unit:
             first_day=days[0] if days else None,
             last_day=days[-1] if days else None,
             unit_id=self.unit_id,
+            erased=self.callers.erased_rows,
         )
         self.connection.execute(
             "update ops.units set read_rows = %s, staged_rows = %s, quarantined_rows = %s, "
@@ -552,6 +554,10 @@ def land_inbox(settings: Settings, feed: str, progress: Progress | None = None) 
         # What could not even be read (a share that is away) has no entry, and stays as well.
         if result.unit_id is not None:
             refused = settings.inbox / feed / REFUSED
+            if result.erased or result.status == "already_landed":
+                from callhouse.security import erasure
+
+                erasure.hide_again(settings, feed, path)
             _move(path, refused if result.status == REFUSED else settings.archive / feed)
     results += land_location(settings, feed, progress)
     capture.looked(settings, registry.feed(settings, feed), f"{len(results)} files")

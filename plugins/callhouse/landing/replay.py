@@ -20,6 +20,7 @@ from psycopg import sql
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import Unit, store
+from callhouse.landing.callers import Found
 from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.sources.contract import CUT_OFF, Batch, Feed, FileLayout, RefusedError, Rejected
@@ -227,9 +228,7 @@ class _Again(Unit):
         self.read_lines += batch.rows.get_column("line_number").unique().to_list()
         return super().count(batch, side)
 
-    def save_callers(
-        self, connection: psycopg.Connection, found: list[tuple[bytes, str, bytes]]
-    ) -> None:
+    def save_callers(self, connection: psycopg.Connection, found: list[Found]) -> None:
         """Callers are saved at once, which a dry run must not do."""
         if not self.is_dry:
             super().save_callers(connection, found)

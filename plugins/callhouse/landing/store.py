@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from callhouse.landing import binary
-from callhouse.landing.callers import KEY_VERSION, Cipher
+from callhouse.landing.callers import Cipher, Found
 from callhouse.security.redaction import redacted
 from callhouse.sources import contract
 from callhouse.sources.contract import Record, Rejected
@@ -22,7 +22,8 @@ from callhouse.sources.contract import Record, Rejected
 ONE_DAY = datetime.timedelta(days=1)
 PREVIEW_CHARACTERS = 200
 COPY_CHUNK = 1 << 20
-_THREE_FIELDS = struct.pack(">hi", 3, 16)  # and the length of the first, a uuid
+_LENGTHS = [struct.pack(">i", length) for length in range(256)]
+_FOUR_FIELDS = struct.pack(">hi", 4, 16)  # and the length of the first, a uuid
 ADDRESS = re.compile(r"[^\s,;|<>\"'{}=:]*@[^\s,;|<>\"'{}=]*")
 NAME_OF_NUMBER = re.compile(r'"+[^"]*"+\s*<[^>]*>?')
 CONFLICT = "conflicting_version"
@@ -156,8 +157,8 @@ def printable(text: str) -> str:
 
 
 # ------------------------------------------------------------------------------ after the rows
-def save_callers(connection: psycopg.Connection, found: list[tuple[bytes, str, bytes]]) -> None:
-    """Add the encrypted callers (token, kind, content) that are not known yet, and commit.
+def save_callers(connection: psycopg.Connection, found: list[Found], key_version: int) -> None:
+    """Add the callers that are not known yet, and commit.
 
     On a connection of its own, while their rows are still being copied: landing would wait for it
     at the end of a file, and two feeds for each other's callers. Should the file be refused after
@@ -166,24 +167,31 @@ def save_callers(connection: psycopg.Connection, found: list[tuple[bytes, str, b
     if not found:
         return
     data = bytearray(binary.HEADER)
-    for token, kind, content in found:
-        data += _THREE_FIELDS + token + struct.pack(">i", len(kind)) + kind.encode()
-        data += struct.pack(">i", len(content)) + content
+    kinds = {kind: _LENGTHS[len(kind)] + kind.encode() for kind in ("phone", "id")}
+    for token, kind, content, mask in found:
+        shown, size = mask.encode(), len(content)
+        data += b"".join((
+            _FOUR_FIELDS, token, kinds[kind],
+            _LENGTHS[size] if size < len(_LENGTHS) else struct.pack(">i", size), content,
+            _LENGTHS[len(shown)] if len(shown) < len(_LENGTHS) else struct.pack(">i", len(shown)),
+            shown,
+        ))  # fmt: skip
     data += binary.TRAILER
     with connection.transaction():
         connection.execute(
             "create temporary table if not exists found_callers "
-            "(token uuid, kind text, content bytea) on commit delete rows"
+            "(token uuid, kind text, content bytea, masked text) on commit delete rows"
         )
         copy(connection, "copy found_callers from stdin (format binary)", bytes(data))
         # One at a time, for the moment that it takes: an insert that cannot meet a conflict costs
         # two thirds of one that can. Sorted for the index.
         connection.execute("select pg_advisory_xact_lock(hashtextextended('save callers', 0))")
         connection.execute(
-            "insert into pii.callers (caller_token, key_version, kind, content) "
-            "select f.token, %s, f.kind, f.content from found_callers as f where not exists "
-            "(select from pii.callers as c where c.caller_token = f.token) order by f.token",
-            [KEY_VERSION],
+            "insert into pii.callers (caller_token, key_version, kind, content, masked) "
+            "select f.token, %s, f.kind, f.content, f.masked from found_callers as f "
+            "where not exists (select from pii.callers as c where c.caller_token = f.token) "
+            "order by f.token",
+            [key_version],
         )
 
 

@@ -27,11 +27,13 @@ def prepare(settings: Settings, what: Literal["warehouse", "airflow", "superset"
 def bootstrap_warehouse(settings: Settings) -> bool:
     """Roles, databases and schemas. False when an external server's superuser is not known."""
     from callhouse import warehouse
+    from callhouse.security import callers
 
     if settings.postgres_host and not _superuser_known(settings):
         with warehouse.connect(settings):
             return False
     warehouse.bootstrap(settings, settings.dsn("postgres", "postgres"))
+    callers.fill_masks(settings)
     return True
 
 

@@ -181,6 +181,9 @@ def catalogue(manifest: dict[str, Any]) -> Catalogue:
         if node["resource_type"] != "model" or not node["config"].get("meta", {}).get("published"):
             continue
         readable = tuple(_column(c) for c in node["columns"].values())
+        if masked := node["config"]["meta"].get("masked_caller"):  # the view adds it
+            column = {"name": "caller_masked", "data_type": "text", "meta": masked}
+            readable += (_column({**column, "description": masked["description"]}),)
         names = {c.name for c in readable}
         datasets.append(
             Dataset(

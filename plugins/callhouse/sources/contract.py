@@ -110,6 +110,10 @@ STEP_OUTCOMES = ("continued", "contained", "abandoned")
 # Lowest and highest answer of each kind of survey.
 SURVEY_SCALES = {"csat": (1, 5), "nps": (0, 10), "ces": (1, 7)}
 
+# What stands in a file in the place of a caller that was erased (see landing.callers): pseudonym,
+# keyed hash of the row, region. Readers take it for a caller.
+ERASED_CALLER = r"erased-[0-9a-f]{32}(?:[0-9a-f]{32})?(?:-[A-Z]{2}(?:-[A-Z0-9]{1,3})?)?"
+
 LONGEST_SECONDS = 10.0**8  # three years; beyond it a duration is no duration
 
 # Columns of every staging table that landing fills in beside the record's fields.

@@ -80,6 +80,13 @@ def _only_one(settings: Settings, lock: str = CANDIDATES) -> Iterator[psycopg.Co
         yield connection
 
 
+@contextmanager
+def standstill(settings: Settings) -> Iterator[None]:
+    """A block within which nothing is claimed, built or published."""
+    with _only_one(settings, TURN), _only_one(settings):
+        yield
+
+
 def prepare(settings: Settings, report: Report = print) -> None:
     """Bring seeds, published tables and views up to date with the dbt project."""
     from callhouse.sources import registry

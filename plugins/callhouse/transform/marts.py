@@ -39,7 +39,13 @@ CALLER_DESCRIPTIONS = {
     "column bi.dim_caller.first_arrived_at": "Arrival of the first call.",
     "column bi.dim_caller.newest_arrived_at": "Arrival of the newest call.",
     "column bi.dim_caller.calls": "Calls, unanswered ones included; phantom records are none.",
+    "column bi.dim_caller.caller_masked": "As in bi.fct_calls, of the newest call.",
 }
+# For those who see masks: `(select …)` is evaluated once, and spares the others a call per row.
+MASKED_CALLER = (
+    "case when caller_token is not null and (select sec.sees_masks()) "
+    "then sec.masked_caller({day}, {call}) end"
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Mart:
     indexes: tuple[tuple[str, ...], ...] = ()  # beside the primary key's
     counted_against: str | None = None  # candidate relation with as many rows, by `counted_by`
     counted_by: tuple[str, ...] = ()
+    masked_caller: str | None = None  # what the view's column `caller_masked` says
 
     @property
     def scopes(self) -> dict[str, str]:
@@ -70,6 +77,8 @@ class Mart:
         shape = [self.name, [c[:2] for c in self.columns], self.primary_key, self.is_by_day,
                  self.is_scoped, self.is_aggregate, self.lane, self.indexes,
                  self.counted_against, self.counted_by]  # fmt: skip
+        if self.masked_caller:
+            shape.append("caller_masked")
         return hashlib.sha256(json.dumps(shape).encode()).hexdigest()
 
 
@@ -98,6 +107,7 @@ def from_manifest(manifest: dict[str, Any]) -> list[Mart]:
                 indexes=tuple(tuple(columns) for columns in meta.get("indexes", ())),
                 counted_against=counted.get("relation"),
                 counted_by=tuple(counted.get("by", ())),
+                masked_caller=meta.get("masked_caller", {}).get("description"),
             )
         )
     return sorted(marts, key=lambda m: m.name)
@@ -151,7 +161,7 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
                 "write a migration that drops it, or bring the model back"
             )
         for mart in marts:
-            if mart.name == "fct_calls" and "caller_token" in {name for name, _, _ in mart.columns}:
+            if mart.masked_caller:
                 _create_caller_view(connection)
     return changes
 
@@ -288,44 +298,78 @@ def _describe(connection: psycopg.Connection, mart: Mart) -> None:
 
 def _create_view(connection: psycopg.Connection, mart: Mart) -> None:
     view = sql.Identifier("bi", mart.name)
-    # In the order of the table: a view that is replaced may only grow at its end.
-    columns = connection.execute(
-        "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 "
-        "and not attisdropped order by attnum",
-        [f"marts.{mart.name}"],
-    ).fetchall()
+    shown: dict[str, sql.Composable] = {
+        name: sql.Identifier(name) for name in _columns(connection, f"marts.{mart.name}")
+    }
+    if mart.masked_caller:
+        masked = MASKED_CALLER.format(day="business_day", call="call_key")
+        shown["caller_masked"] = sql.SQL("{} as caller_masked").format(sql.SQL(masked))
+    # A view that is replaced may only grow at its end: what it has comes first.
+    order = dict.fromkeys((*_columns(connection, f"bi.{mart.name}"), *shown))
     connection.execute(
         sql.SQL(
             "create or replace view {} with (security_invoker, security_barrier) as "
             "select {} from marts.{}"
         ).format(
             view,
-            sql.SQL(", ").join(sql.Identifier(name) for (name,) in columns),
+            sql.SQL(", ").join(shown[name] for name in order),
             sql.Identifier(mart.name),
         )
     )
     connection.execute(sql.SQL("grant select on {} to callhouse_reader").format(view))
+    if mart.masked_caller:
+        connection.execute(
+            sql.SQL("comment on column {} is {}").format(
+                sql.Identifier("bi", mart.name, "caller_masked"), sql.Literal(mart.masked_caller)
+            )
+        )
+
+
+def _columns(connection: psycopg.Connection, relation: str) -> list[str]:
+    """Names in their order; none of a relation that is not there."""
+    return [
+        name
+        for (name,) in connection.execute(
+            "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 "
+            "and not attisdropped order by attnum",
+            [relation],
+        )
+    ]
 
 
 def _create_caller_view(connection: psycopg.Connection) -> None:
     # A view and no table: each day's new calls would change the rows of callers of any age. Under
     # row security it tells of a caller what the reader may see of the calls.
+    masked = MASKED_CALLER.format(day="newest_day", call="newest_call_key")
     connection.execute(
-        """
+        sql.SQL("""
         create or replace view bi.dim_caller with (security_invoker, security_barrier) as
         select
             source,
             caller_token,
-            (array_agg(region_code order by arrived_at desc, call_key desc))[1] as region_code,
-            (array_agg(caller_carrier order by arrived_at desc, call_key desc))[1]
-                as caller_carrier,
-            min(arrived_at) as first_arrived_at,
-            max(arrived_at) as newest_arrived_at,
-            sum(calls) as calls
-        from marts.fct_calls
-        where caller_token is not null
-        group by source, caller_token
-        """
+            region_code,
+            caller_carrier,
+            first_arrived_at,
+            newest_arrived_at,
+            calls,
+            {} as caller_masked
+        from (
+            select
+                source,
+                caller_token,
+                (array_agg(region_code order by arrived_at desc, call_key desc))[1] as region_code,
+                (array_agg(caller_carrier order by arrived_at desc, call_key desc))[1]
+                    as caller_carrier,
+                min(arrived_at) as first_arrived_at,
+                max(arrived_at) as newest_arrived_at,
+                sum(calls) as calls,
+                (array_agg(business_day order by arrived_at desc, call_key desc))[1] as newest_day,
+                (array_agg(call_key order by arrived_at desc, call_key desc))[1] as newest_call_key
+            from marts.fct_calls
+            where caller_token is not null
+            group by source, caller_token
+        ) as seen
+        """).format(sql.SQL(masked))
     )
     for what, text in CALLER_DESCRIPTIONS.items():
         connection.execute(sql.SQL("comment on {} is {}").format(sql.SQL(what), sql.Literal(text)))

@@ -137,6 +137,94 @@ language sql stable security definer set search_path = pg_catalog as $$
     select exists (select from sec.mine where scope_type = 'all')
 $$;
 
+-- Who may have a caller's number shown, until when and why. History as entitlements are.
+create table if not exists sec.unmask_grant (
+    grant_id bigint generated always as identity primary key,
+    person text not null references sec.people,
+    caller_token uuid,           -- null: every caller that the person sees
+    valid tstzrange not null,
+    granted_by text not null,
+    reason text not null check (length(trim(reason)) > 0),
+    granted_at timestamptz not null default now(),
+    ended_by text,
+    end_reason text,
+    check (not isempty(valid) and lower(valid) >= granted_at),
+    check (upper(valid) - lower(valid) <= interval '24 hours') -- without an end it is null
+);
+create or replace function sec.keep_unmask_grants() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+begin
+    if tg_op = 'DELETE' or tg_op = 'TRUNCATE' then
+        raise exception 'grants are history: end one instead of deleting it';
+    end if;
+    if tg_op = 'INSERT' then
+        new.granted_at := now();
+        if upper_inf(new.valid) then
+            raise exception 'a grant to unmask has an end';
+        end if;
+        return new;
+    end if;
+    -- Rotation and erasure give callers other tokens; everything else stays.
+    if (new.grant_id, new.person, new.granted_by, new.reason, new.granted_at, lower(new.valid))
+        is distinct from
+        (old.grant_id, old.person, old.granted_by, old.reason, old.granted_at, lower(old.valid))
+        or (new.caller_token is null) <> (old.caller_token is null)
+        or not new.valid <@ old.valid
+        or (
+            old.ended_by is not null
+            and (new.valid, new.ended_by, new.end_reason)
+            is distinct from (old.valid, old.ended_by, old.end_reason)
+        )
+    then
+        raise exception 'a grant to unmask can only be ended, and only once';
+    end if;
+    return new;
+end
+$$;
+create or replace trigger keep_history before insert or update or delete on sec.unmask_grant
+for each row execute function sec.keep_unmask_grants();
+create or replace trigger keep_whole before truncate on sec.unmask_grant
+for each statement execute function sec.keep_unmask_grants();
+
+-- Whether the login may see masks. Who also has an entitlement with tokens may not: beside a token
+-- a mask would tell of every call with it.
+create or replace function sec.sees_masks() returns boolean
+language sql stable security definer set search_path = pg_catalog as $$
+    select coalesce(bool_or(mask_level = 'masked') and not bool_or(mask_level = 'token'), false)
+    from sec.mine
+$$;
+
+-- The masked caller of a call that the login may see by an entitlement with masks; else null. What
+-- the call is of is looked up here: who asks could say anything. plpgsql, because the table is made
+-- later, and for its plan that is kept.
+create or replace function sec.masked_caller(wanted_day date, wanted_call text) returns text
+language plpgsql stable security definer set search_path = pg_catalog as $$
+begin
+    return (
+        select k.masked
+        from marts.fct_calls as c
+        inner join pii.callers as k on c.caller_token = k.caller_token
+        where
+            c.business_day = wanted_day
+            and c.call_key = wanted_call
+            and (
+                select
+                    bool_or(
+                        m.mask_level = 'masked' and case m.scope_type
+                            when 'all' then true
+                            when 'region' then m.scope_id = c.region_code
+                            when 'team' then m.scope_id = c.team_id
+                            when 'queue' then m.scope_id = c.queue_id
+                            when 'agent' then m.scope_id = c.agent_id
+                        end
+                    )
+                    and not bool_or(m.mask_level = 'token')
+                from sec.mine as m
+            )
+    );
+end
+$$;
+
 -- The ledger tells of all calls: it is for those who see all of them or keep the pipeline.
 create or replace function sec.reads_ledger() returns boolean
 language sql stable security definer set search_path = pg_catalog as $$
@@ -151,7 +239,8 @@ $$;
 
 revoke execute on all functions in schema sec from public;
 grant execute on function
-sec.scope(text), sec.sees_all(), sec.sees_aggregates(), sec.reads_ledger()
+sec.scope(text), sec.sees_all(), sec.sees_aggregates(), sec.reads_ledger(), sec.sees_masks(),
+sec.masked_caller(date, text)
 to callhouse_reader, callhouse_pipeline;
 
 reset role;

@@ -183,6 +183,30 @@ create table if not exists ops.retention_runs (
 );
 create index if not exists retention_runs_class on ops.retention_runs (class, run_id);
 
+-- What those may see who see masks: 138****1234. Filled in once for callers from before it was kept.
+alter table pii.callers add column if not exists masked text;
+
+-- Which versions of the keys there were; the newest of a purpose is in use. The keys are outside.
+create table if not exists pii.key_versions (
+    purpose text not null check (purpose in ('token', 'encryption')),
+    version smallint not null check (version > 0),
+    used_from timestamptz not null default now(),
+    rotated_by text not null,
+    primary key (purpose, version)
+);
+insert into pii.key_versions (purpose, version, rotated_by)
+values ('token', 1, 'callhouse'), ('encryption', 1, 'callhouse')
+on conflict do nothing;
+
+-- Callers that were erased: what landing puts in the place of their token when they come again. A
+-- keyed digest of the number, under a key that is never rotated: the number is gone.
+create table if not exists pii.erased_callers (
+    pseudonym uuid primary key,
+    erased_at timestamptz not null default now(),
+    erased_by text not null,
+    reason text not null
+);
+
 -- ---------------------------------------------------------------- dirty days and builds
 -- Two lanes: `facts` of a day are a function of what is staged for it, `followups` of the published
 -- calls around it. A day is dirty, built, held and published in each lane by itself.

@@ -38,6 +38,12 @@ OUTCOMES = {"42501": "denied", "25006": "denied", "57014": "cancelled",
 
 LITERAL = re.compile(r"'(?:[^']|'')*'")
 PASSWORD = re.compile(r"\b(password\s*=?\s*)'(?:[^']|'')*'", re.IGNORECASE)
+# Of a caller's token (or any uuid) the beginning is kept: auditors find what belongs together, and
+# no entry has to be changed when the caller is erased.
+TOKEN = re.compile(
+    r"(?<![0-9a-f])([0-9a-f]{8})-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(?![0-9a-f])",
+    re.IGNORECASE,
+)
 # Seven digits or more, with what people write between them; a date is none.
 NUMBER = re.compile(
     r"(?P<moment>(?<!\d)(?:19|20)\d\d-[01]\d-[0-3]\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?(?!\d))"
@@ -70,6 +76,7 @@ def masked(statement: str) -> str:
     """`statement` without passwords; what looks like a caller is masked as in quarantine."""
     text = PASSWORD.sub(r"\1'***'", statement)
     text = LITERAL.sub(lambda m: store.masked(m[0]) if "@" in m[0] else m[0], text)
+    text = TOKEN.sub(r"\1-####", text)
     return NUMBER.sub(lambda m: m[0] if m["moment"] else store.masked(m[0]), text)
 
 

@@ -166,7 +166,9 @@ def _value(column: Column) -> pl.Expr:
     if kind == "instant":
         return _instant(text, column.format or "")
     if kind == "caller" and column.pattern:
-        return pl.when(text.str.contains(f"^(?:{column.pattern})$")).then(text)
+        return pl.when(text.str.contains(f"^(?:{column.pattern}|{contract.ERASED_CALLER})$")).then(
+            text
+        )
     return text
 
 
