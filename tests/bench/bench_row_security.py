@@ -175,7 +175,9 @@ def test_row_security_costs_little(
             if reader.dimension is None
             else compose(
                 catalogue, dataset, metrics, by,
-                Question(metrics, by, question.start, None, ((reader.dimension, str(reader.value)),)),
+                Question(
+                    metrics, by, question.start, None, ((reader.dimension, str(reader.value)),)
+                ),
             )
         )  # fmt: skip
         times: tuple[list[float], list[float]] = ([], [])

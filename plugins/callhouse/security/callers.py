@@ -18,7 +18,7 @@ from callhouse.security.trail import journal
 from callhouse.settings import Settings
 
 if TYPE_CHECKING:
-    from callhouse.landing.callers import Cipher, Keys
+    from callhouse.landing.callers import Callers, Cipher, Keys
 
 ROWS_AT_ONCE = 20_000
 LONGEST_GRANT = timedelta(hours=24)
@@ -323,7 +323,10 @@ def _encrypt_again(
             ).format(**names)
         )
         with connection.cursor("kept") as rows:
-            rows.execute(sql.SQL("select {key}, content from {table}").format(**names))
+            # Retention empties content, and nothing else does.
+            rows.execute(
+                sql.SQL("select {key}, content from {table} where content <> ''").format(**names)
+            )
             while found := rows.fetchmany(ROWS_AT_ONCE):
                 with connection.cursor() as cursor, cursor.copy(
                     b"copy encrypted_again from stdin"
@@ -342,7 +345,11 @@ def _encrypt_again(
 def _move_tokens(
     settings: Settings, connection: psycopg.Connection, before: Keys, new: Keys
 ) -> dict[str, int]:
-    """Every token becomes the one of the new key; one that nobody knows stops all of it."""
+    """Every token becomes the one of the new key; one that nobody knows stops all of it.
+
+    Of a caller whose number retention removed only the token is left: it becomes a token that no
+    number leads to, the same in every table. Who calls again after that is somebody new.
+    """
     from callhouse.landing.callers import Callers, Cipher
 
     # Ids belong to a source, which only the token tells.
@@ -354,6 +361,16 @@ def _move_tokens(
         for source in sources or [""]
     ]
     cipher = Cipher(settings, new.encryption)
+    connection.execute("create temporary table pseudonyms (pseudonym uuid) on commit drop")
+    connection.execute("insert into pseudonyms select pseudonym from pii.erased_callers")
+    for table, has_version in token_tables(connection):  # and those that came marked in a file
+        if has_version:
+            connection.execute(
+                sql.SQL(
+                    "insert into pseudonyms select distinct caller_token from {} "
+                    "where caller_key_version = 0"
+                ).format(sql.Identifier(*table.split(".")))
+            )
     connection.execute("create temporary table moved_callers (old uuid, new uuid) on commit drop")
     with connection.cursor("kept") as rows:
         rows.execute("select caller_token, kind, content from pii.callers")
@@ -372,21 +389,12 @@ def _move_tokens(
                             "use: nothing was changed; restore the secret"
                         )
                     stream.write_row((token, uuid.UUID(bytes=of_source[1].token(kind, value))))
+    _move_forgotten(connection, makers[0][1])
     connection.execute("create unique index on moved_callers (old)")
     connection.execute("create unique index on moved_callers (new)")
     connection.execute("analyze moved_callers")
     abandon_builds(connection)
     moved = replace_tokens(connection, new.token)
-    connection.execute("create temporary table pseudonyms (pseudonym uuid) on commit drop")
-    connection.execute("insert into pseudonyms select pseudonym from pii.erased_callers")
-    for table, has_version in token_tables(connection):  # and those that came marked in a file
-        if has_version:
-            connection.execute(
-                sql.SQL(
-                    "insert into pseudonyms select distinct caller_token from {} "
-                    "where caller_key_version = 0"
-                ).format(sql.Identifier(*table.split(".")))
-            )
     for table, _ in token_tables(connection):
         lost = connection.execute(
             sql.SQL(
@@ -401,3 +409,27 @@ def _move_tokens(
                 "nothing was changed; build its days again, or restore pii.callers"
             )
     return moved
+
+
+def _move_forgotten(connection: psycopg.Connection, maker: Callers) -> None:
+    """Adds the tokens that retention left without a number to moved_callers."""
+    is_removed = connection.execute(
+        "select from ops.retention_runs where class = 'callers' and removed > 0 limit 1"
+    ).fetchone()
+    if is_removed is None:
+        return
+    connection.execute("create temporary table forgotten (old uuid) on commit drop")
+    for table, _ in token_tables(connection):
+        connection.execute(
+            sql.SQL("insert into forgotten select distinct caller_token from {}").format(
+                sql.Identifier(*table.split("."))
+            )
+        )
+    left = connection.execute(
+        "select distinct old from forgotten where old is not null"
+        " and not exists (select from moved_callers as m where m.old = forgotten.old)"
+        " and not exists (select from pseudonyms as e where e.pseudonym = forgotten.old)"
+    ).fetchall()
+    with connection.cursor() as cursor, cursor.copy(b"copy moved_callers from stdin") as stream:
+        for (token,) in left:
+            stream.write_row((token, uuid.UUID(bytes=maker.token("id", f"forgotten {token.hex}"))))

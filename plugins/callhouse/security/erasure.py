@@ -315,7 +315,8 @@ class _Case:
         with self.connection.cursor("kept") as rows:
             rows.execute(
                 "select q.unit_id, q.line_number, q.content from ops.quarantine as q "
-                "inner join ops.units as u on q.unit_id = u.unit_id where %s in ('', u.source)",
+                "inner join ops.units as u on q.unit_id = u.unit_id "
+                "where %s in ('', u.source) and q.content <> ''",  # emptied by retention
                 [self.who.source],
             )
             for unit_id, line, kept in rows:

@@ -16,6 +16,7 @@ from psycopg import sql
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import store
+from callhouse.landing.callers import hold_keys
 from callhouse.settings import Settings
 from callhouse.sources import document, registry
 
@@ -144,6 +145,7 @@ def _callers(removal: Removal) -> int:
                 "select pg_advisory_xact_lock(hashtextextended(name, 0)) "
                 "from (select 'land ' || source as name from ops.sources order by source) as s"
             )
+            hold_keys(connection)  # a rotation renames the callers that are compared
         gone = connection.execute(
             sql.SQL(
                 "with recent as materialized (select distinct caller_token from ({}) as r) "
@@ -194,6 +196,7 @@ def _since(removal: Removal) -> Mapping[str, object]:
 def _quarantine(removal: Removal) -> int:
     """Content and preview of rows that were decided about before. The rows stay, and count."""
     with warehouse.connect(removal.settings) as connection:
+        hold_keys(connection)  # a rotation would put back what it has read before
         gone = connection.execute(
             "update ops.quarantine set content = '', preview = '' "
             "where coalesce(discarded_at, replayed_at) < %s and content <> ''",
