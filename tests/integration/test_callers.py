@@ -450,7 +450,7 @@ def occurrences(
     with warehouse.connect(settings) as connection:
         cipher = Cipher(settings, hold_keys(connection).encryption)
         for table in ("pii.callers", "ops.quarantine"):
-            for (content,) in connection.execute(f"select content from {table}".encode()):
+            for (content,) in connection.execute(f"select content from {table} where content <> ''".encode()):
                 look(f"{table} decrypted", cipher.decrypt(content))
     return found
 
