@@ -450,7 +450,8 @@ def occurrences(
     with warehouse.connect(settings) as connection:
         cipher = Cipher(settings, hold_keys(connection).encryption)
         for table in ("pii.callers", "ops.quarantine"):
-            for (content,) in connection.execute(f"select content from {table} where content <> ''".encode()):
+            kept = f"select content from {table} where content <> ''"
+            for (content,) in connection.execute(kept.encode()):
                 look(f"{table} decrypted", cipher.decrypt(content))
     return found
 
