@@ -1,7 +1,7 @@
 -- One row per day, source, dimension and member, of groups of at least `smallest_group` callers.
 -- Smaller groups are one, `small_groups`, together with the next larger ones until it is large
--- enough too: what the shown members lack in the day's total is then no small group either. One dimension at a
--- time, because crossings of two would tell of smaller groups than each alone.
+-- enough too: what the shown members lack in the day's total is then no small group either. One
+-- dimension at a time, because crossings of two would tell of smaller groups than each alone.
 with calls as (
     select * from {{ ref('fct_calls') }}
 ),
