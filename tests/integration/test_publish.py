@@ -107,6 +107,22 @@ def test_building_the_same_day_again_changes_nothing(
     assert things.execute("select revision from ops.published_days").fetchall() == [(1,)]
 
 
+def test_a_mart_that_an_upgrade_took_away_is_a_revision(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    """Else the restatement would be written down with a number that the next one has, too."""
+    for revision in (1, 2, 3):
+        fill(things, (DAY, "a", "CN-GD", 1))
+        transform.mark(settings, [DAY], "test")
+        transform.publish(settings, audited(things, settings))
+        assert things.execute("select revision from ops.published_days").fetchall() == [(revision,)]
+        things.execute(
+            "insert into ops.seals select build_id, 'fct_gone', business_day, 5, 1 "
+            "from ops.published_days"
+        )
+        things.commit()
+
+
 def test_a_day_whose_calls_are_gone_is_emptied(
     things: psycopg.Connection, settings: Settings
 ) -> None:

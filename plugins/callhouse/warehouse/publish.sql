@@ -329,7 +329,7 @@ begin
 end
 $$;
 
--- Whether two builds sealed a day with other rows.
+-- Whether two builds sealed a day with other rows; a relation that is no longer there counts, too.
 create or replace function ops.is_changed(old_build bigint, new_build bigint, wanted_day date)
 returns boolean
 language sql stable set search_path = pg_catalog as $$
@@ -339,6 +339,12 @@ language sql stable set search_path = pg_catalog as $$
         except
         select s.relation, s.row_count, s.checksum from ops.seals as s
         where s.build_id = old_build and s.business_day = wanted_day
+    ) or exists (
+        select s.relation, s.row_count, s.checksum from ops.seals as s
+        where s.build_id = old_build and s.business_day = wanted_day and s.row_count > 0
+        except
+        select s.relation, s.row_count, s.checksum from ops.seals as s
+        where s.build_id = new_build and s.business_day = wanted_day
     )
 $$;
 
