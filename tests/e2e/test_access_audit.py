@@ -49,7 +49,10 @@ def test_an_auditor_sees_who_looked_at_what(
         if (e["origin"], e["action"]) == ("superset", "dashboard")
     ]  # fmt: skip
     assert {"operations_overview", SLUG} <= {e["object_name"] for e in boards}
-    charts = [e for e in trail.list_entries(product, "manager_gd") if e["action"] == "chart"]
+    charts = [
+        e for e in trail.list_entries(product, "manager_gd")
+        if (e["action"], e["outcome"]) == ("chart", "ok")
+    ]  # fmt: skip
     assert charts
     assert all(e["address"] and e["row_count"] is not None and e["statement"] for e in charts)
     with visit(auditor) as seen:
