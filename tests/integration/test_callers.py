@@ -340,30 +340,6 @@ def test_new_keys_change_no_number_and_the_old_ones_can_go(
     (tmp_path / "caller_key_2").rename(centre.home / "secrets" / "caller_key_2")
 
 
-def test_callers_whose_number_went_by_retention_move_too(centre: Settings) -> None:
-    before, gone = facts(centre), sorted(numbers(centre))[:3]
-    with warehouse.connect(centre, "postgres") as connection:
-        connection.execute("delete from pii.callers where caller_token = any(%s)", [gone])
-    # Nobody knows why they are not there: it may be a restored backup.
-    with pytest.raises(CallhouseError, match="no caller is kept"):
-        callers.rotate(centre, "operator", tokens=True, encryption=False)
-    with warehouse.connect(centre, "postgres") as connection:
-        connection.execute(
-            "insert into ops.retention_runs "
-            "(class, ran_at, ran_by, kept_days, kept_from, removed) "
-            "values ('callers', now(), 'test', 365, now(), 3)"
-        )
-        connection.execute(
-            "update ops.quarantine set content = '', preview = '' where (unit_id, line_number) "
-            "in (select unit_id, line_number from ops.quarantine limit 1)"
-        )
-    callers.rotate(centre, "operator", tokens=True, encryption=True)
-    assert facts(centre) == before
-    assert not staged_tokens(centre) & set(gone)
-    rebuild(centre)
-    assert facts(centre) == before
-
-
 def test_no_table_with_tokens_is_forgotten(centre: Settings) -> None:
     with warehouse.connect(centre) as connection:
         found = {table for table, _ in callers.token_tables(connection)}
@@ -712,3 +688,28 @@ def test_an_erasure_that_was_killed_is_undone_or_finished(
     assert (f"archive/asterisk_queue_log/{path.name}" in done.erased) is not is_forgotten
     assert national not in path.read_text(encoding="utf-8")
     assert landing.land(centre, "asterisk_queue_log", [path])[0].status == "already_landed"
+
+
+# Last: it takes numbers away that the other tests look for.
+def test_callers_whose_number_went_by_retention_move_too(centre: Settings) -> None:
+    before, gone = facts(centre), sorted(numbers(centre))[:3]
+    with warehouse.connect(centre, "postgres") as connection:
+        connection.execute("delete from pii.callers where caller_token = any(%s)", [gone])
+    # Nobody knows why they are not there: it may be a restored backup.
+    with pytest.raises(CallhouseError, match="no caller is kept"):
+        callers.rotate(centre, "operator", tokens=True, encryption=False)
+    with warehouse.connect(centre, "postgres") as connection:
+        connection.execute(
+            "insert into ops.retention_runs "
+            "(class, ran_at, ran_by, kept_days, kept_from, removed) "
+            "values ('callers', now(), 'test', 365, now(), 3)"
+        )
+        connection.execute(
+            "update ops.quarantine set content = '', preview = '' where (unit_id, line_number) "
+            "in (select unit_id, line_number from ops.quarantine limit 1)"
+        )
+    callers.rotate(centre, "operator", tokens=True, encryption=True)
+    assert facts(centre) == before
+    assert not staged_tokens(centre) & set(gone)
+    rebuild(centre)
+    assert facts(centre) == before
