@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -144,3 +146,39 @@ def connection(settings: Settings, cluster: postgres.Cluster) -> Iterator[psycop
     """A pipeline connection to the throwaway warehouse."""
     with warehouse.connect(settings) as opened:
         yield opened
+
+
+Contents = dict[str, tuple[Any, ...]]
+
+
+def empty_warehouse(settings: Settings) -> None:
+    """Nothing landed, nothing published and no run recorded; what is registered stays."""
+    with warehouse.connect(settings) as connection:
+        connection.execute("set role callhouse_owner")
+        tables = connection.execute(
+            "select oid::regclass::text from pg_class where not relispartition"
+            " and relkind in ('r', 'p') and (relnamespace = 'staging'::regnamespace"
+            " or relnamespace = 'marts'::regnamespace and relname in (select relation"
+            " from ops.marts))"
+        ).fetchall()
+        names = [*(name for (name,) in tables), "pii.callers", "ops.units", "ops.published_days",
+                 "ops.source_horizons", "ops.dirty_marks", "ops.restatements",
+                 "ops.retention_runs"]  # fmt: skip
+        connection.execute(f"truncate {', '.join(names)} cascade".encode())
+        connection.execute("update ops.sources set newest_event_at = null")
+
+
+def published_contents(settings: Settings) -> Contents:
+    """Rows of each published fact and aggregate, and a checksum over all their columns."""
+    with warehouse.connect(settings) as connection:
+        names = connection.execute("select relation from ops.marts where is_by_day").fetchall()
+        return {
+            relation: warehouse.one(
+                connection,
+                sql.SQL(
+                    "select count(*), sum(hashtextextended(to_jsonb(t)::text, 0)::numeric)"
+                    " from marts.{} as t"
+                ).format(sql.Identifier(relation)),
+            )
+            for (relation,) in names
+        }

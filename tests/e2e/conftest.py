@@ -134,7 +134,8 @@ def _callhouse(settings: Settings, *arguments: str) -> subprocess.CompletedProce
     return result
 
 
-@pytest.fixture(scope="session")
+# Of the package: once its tests are over it makes room for the others.
+@pytest.fixture(scope="package")
 def product(
     tmp_path_factory: pytest.TempPathFactory, new_port_base: Callable[[], int]
 ) -> Iterator[Settings]:

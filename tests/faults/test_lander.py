@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.conftest import settings_in
+from tests.conftest import Contents, settings_in
 from tests.faults import nemesis, world
-from tests.faults.world import Contents, Delivery, World
+from tests.faults.world import Delivery, World
 
 from callhouse import landing, warehouse
 from callhouse.errors import CallhouseError

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.conftest import published_contents
 from tests.faults import nemesis, world
 from tests.faults.world import Delivery
 
@@ -159,10 +160,10 @@ def test_random_runs(
         world.check_lines(registered, played)
         broken.transform()
         figures.calls += world.check_truth(registered, played)
-        seen = world.published(registered)
+        seen = published_contents(registered)
         transform.mark(registered, None, "again")
         transform.drain(registered, dbt.quiet)
-        assert world.different(world.published(registered), seen) == []
+        assert world.different(published_contents(registered), seen) == []
         figures.runs += 1
         with warehouse.connect(registered) as connection:
             read, staged, again, kept = warehouse.one(

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 import psutil
 import psycopg
 import pytest
+from tests.conftest import Contents, published_contents
 from tests.faults import nemesis, odd, world
-from tests.faults.world import Contents, World
+from tests.faults.world import World
 
 from callhouse import landing, transform, warehouse
 from callhouse.errors import CallhouseError
@@ -37,7 +38,7 @@ class Published:
 
     def check(self) -> None:
         """Readers see what they saw, the ledger adds up, and no day waits or is held."""
-        assert world.different(world.published(self.settings), self.contents) == []
+        assert world.different(published_contents(self.settings), self.contents) == []
         world.check_ledger(self.settings)
         with warehouse.connect(self.settings) as connection:
             held = connection.execute("select business_day, reason from ops.held_days").fetchall()
@@ -72,7 +73,7 @@ def published(
     assert outcome.problems == ()
     world.check_lines(registered, simulated)
     assert world.check_truth(registered, simulated) > 50
-    found = Published(registered, simulated, world.published(registered), told)
+    found = Published(registered, simulated, published_contents(registered), told)
     found.check()
     return found
 

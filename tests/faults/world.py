@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from psycopg import sql
+from tests.conftest import Contents, empty_warehouse
 
 from callhouse import simulate, warehouse
 from callhouse.landing import quarantine
@@ -143,9 +143,6 @@ def delivered(world: World, folder: Path, chance: random.Random) -> list[Deliver
 
 
 # ------------------------------------------------------------------------------ the warehouse
-Contents = dict[str, tuple[Any, ...]]
-
-
 def empty(settings: Settings) -> None:
     """Nothing landed, no partition made and nothing published."""
     with warehouse.connect(settings) as connection:
@@ -157,16 +154,7 @@ def empty(settings: Settings) -> None:
         if partitions:
             every = ", ".join(found for (found,) in partitions)
             connection.execute(f"drop table {every}".encode())
-        tables = connection.execute(
-            "select oid::regclass::text from pg_class where not relispartition"
-            " and relkind in ('r', 'p') and (relnamespace = 'staging'::regnamespace"
-            " or relnamespace = 'marts'::regnamespace and relname in (select relation"
-            " from ops.marts))"
-        ).fetchall()
-        names = [*(found for (found,) in tables), "pii.callers", "ops.units", "ops.published_days",
-                 "ops.source_horizons", "ops.dirty_marks", "ops.restatements"]  # fmt: skip
-        connection.execute(f"truncate {', '.join(names)} cascade".encode())
-        connection.execute("update ops.sources set newest_event_at = null")
+    empty_warehouse(settings)
 
 
 def staged(settings: Settings) -> Contents:
@@ -201,22 +189,6 @@ def staged(settings: Settings) -> Contents:
             )
         )
     return found
-
-
-def published(settings: Settings) -> Contents:
-    """Rows of each published fact and aggregate, and a checksum over all their columns."""
-    with warehouse.connect(settings) as connection:
-        names = connection.execute("select relation from ops.marts where is_by_day").fetchall()
-        return {
-            relation: warehouse.one(
-                connection,
-                sql.SQL(
-                    "select count(*), sum(hashtextextended(to_jsonb(t)::text, 0)::numeric)"
-                    " from marts.{} as t"
-                ).format(sql.Identifier(relation)),
-            )
-            for (relation,) in names
-        }
 
 
 def check_ledger(settings: Settings) -> None:

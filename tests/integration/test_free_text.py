@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
+from tests.conftest import empty_warehouse, published_contents
 from typer.testing import CliRunner
 
 from callhouse import cli, landing, simulate, transform, warehouse
@@ -82,20 +82,9 @@ def ready(settings: Settings, cluster: postgres.Cluster) -> Settings:
 
 @pytest.fixture(autouse=True)
 def empty(ready: Settings) -> None:
-    """Nothing landed, nothing published, nothing recorded."""
+    empty_warehouse(ready)
     with warehouse.connect(ready) as connection:
         registry.register(connection, *registry.feeds(ready))
-        connection.execute("set role callhouse_owner")
-        tables = connection.execute(
-            "select oid::regclass::text from pg_class where not relispartition"
-            " and relkind in ('r', 'p') and (relnamespace = 'staging'::regnamespace"
-            " or relnamespace = 'marts'::regnamespace and relname in (select relation"
-            " from ops.marts))"
-        ).fetchall()
-        names = [*(name for (name,) in tables), "pii.callers", "ops.units", "ops.published_days",
-                 "ops.dirty_marks", "ops.retention_runs"]  # fmt: skip
-        connection.execute(f"truncate {', '.join(names)} cascade".encode())
-        connection.execute("update ops.sources set newest_event_at = null")
 
 
 def land(settings: Settings, feed: str, path: Path, quarantined: int = 0) -> int:
@@ -468,23 +457,8 @@ def world(ready: Settings, tmp_path: Path) -> Settings:
     return ready
 
 
-def contents(settings: Settings) -> dict[str, Any]:
-    """Rows of each published fact and aggregate, and a checksum over all their columns."""
-    with warehouse.connect(settings) as connection:
-        names = connection.execute("select relation from ops.marts where is_by_day").fetchall()
-        return {
-            name: warehouse.one(
-                connection,
-                sql.SQL(
-                    "select count(*), sum(hashtextextended(to_jsonb(t)::text, 0)) from marts.{} t"
-                ).format(sql.Identifier(name)),
-            )
-            for (name,) in names
-        }
-
-
 def test_no_metric_changes(world: Settings) -> None:
-    before = contents(world)
+    before = published_contents(world)
     assert before["fct_calls"][0] > 100
     assert before["fct_survey_responses"][0] > 0
     texts = (
@@ -503,7 +477,7 @@ def test_no_metric_changes(world: Settings) -> None:
     assert {"callers", "free_text", "quarantine"} <= set(gone)
     assert values(world, texts) == [0]
     assert values(world, "select count(*) from pii.callers") == [0]
-    assert contents(world) == before
+    assert published_contents(world) == before
     assert quarantine.ledger(world) == ledgers
     # Nor when everything is built anew from what is left.
     with warehouse.connect(world) as connection:
@@ -514,4 +488,4 @@ def test_no_metric_changes(world: Settings) -> None:
                 [lane],
             )
     assert transform.drain(world, dbt.quiet).problems == ()
-    assert contents(world) == before
+    assert published_contents(world) == before

@@ -17,7 +17,7 @@ from typing import Any
 import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, given, strategies
-from psycopg import sql
+from tests.conftest import Contents, empty_warehouse, published_contents
 
 from callhouse import landing, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -41,8 +41,6 @@ COMPONENTS = (
     "ivr_seconds", "wait_seconds", "ring_seconds", "talk_seconds", "hold_seconds", "acw_seconds",
     "call_seconds",
 )  # fmt: skip
-
-Contents = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -175,7 +173,7 @@ def whole(
 
 def published(ready: Settings, folder: Path, pieces: list[Piece]) -> Contents:
     """Land `pieces` in this order into an empty warehouse, build, publish, and sum up the marts."""
-    empty(ready)
+    empty_warehouse(ready)
     for number, piece in enumerate(pieces):
         content = piece.stream.header + b"".join(piece.stream.lines[piece.start : piece.end])
         path = folder / piece.stream.name.format(number)
@@ -188,38 +186,7 @@ def published(ready: Settings, folder: Path, pieces: list[Piece]) -> Contents:
     outcome = transform.drain(ready, dbt.quiet)
     assert outcome.problems == ()
     assert [b.held_days for b in (*outcome.builds, *outcome.followups) if b.held_days] == []
-    return contents(ready)
-
-
-def empty(ready: Settings) -> None:
-    """Nothing landed and nothing published."""
-    with warehouse.connect(ready) as connection:
-        connection.execute("set role callhouse_owner")
-        tables = connection.execute(
-            "select oid::regclass::text from pg_class where not relispartition"
-            " and relkind in ('r', 'p') and (relnamespace = 'staging'::regnamespace"
-            " or relnamespace = 'marts'::regnamespace and relname in (select relation"
-            " from ops.marts))"
-        ).fetchall()
-        names = [*(name for (name,) in tables), "pii.callers", "ops.units", "ops.published_days",
-                 "ops.source_horizons", "ops.dirty_marks"]  # fmt: skip
-        connection.execute(f"truncate {', '.join(names)} cascade".encode())
-        connection.execute("update ops.sources set newest_event_at = null")
-
-
-def contents(ready: Settings) -> Contents:
-    """Rows of each published fact and aggregate, and a checksum over all their columns."""
-    with warehouse.connect(ready) as connection:
-        names = connection.execute("select relation from ops.marts where is_by_day").fetchall()
-        return {
-            name: warehouse.one(
-                connection,
-                sql.SQL(
-                    "select count(*), sum(hashtextextended(to_jsonb(t)::text, 0)) from marts.{} t"
-                ).format(sql.Identifier(name)),
-            )
-            for (name,) in names
-        }
+    return published_contents(ready)
 
 
 def sums(ready: Settings, relation: str, keys: str, columns: tuple[str, ...]) -> dict[Any, Any]:
