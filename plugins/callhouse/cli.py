@@ -547,7 +547,10 @@ def access_grant(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept with the grant.")],
     scopes: Annotated[
         list[str] | None,
-        typer.Argument(help="all, or region=ID, team=ID, queue=ID, agent=ID.", metavar="[SCOPE]…"),
+        typer.Argument(
+            help="all, or region=ID, team=ID, queue=ID, agent=ID; ID may be SOURCE/ID.",
+            metavar="[SCOPE]…",
+        ),
     ] = None,
     level: Annotated[
         str | None,
@@ -585,6 +588,9 @@ def access_grant(
         )
         people.ensure(settings, connection, granted, by=_account(), reason=reason)
         now = people.find(connection, person)
+        shared = people.shared_ids(connection, granted.scopes)
+    for sentence in shared:
+        print(f"note: {sentence}")
     print(f"{person} ({now.level}) sees " + (_scopes(now.scopes) or "no call"))
     print(bi.synchronise_people(settings))
     print(f"superset: {person} / {security.web_password(settings, person)}")

@@ -25,7 +25,7 @@ from callhouse import cli, landing, semantic, simulate, transform, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import quarantine, replay
 from callhouse.landing.callers import Callers, Cipher, hold_keys
-from callhouse.runner import postgres
+from callhouse.runner import diagnosis, postgres
 from callhouse.security import callers, erasure, login_password, people, trail
 from callhouse.security.trail import journal
 from callhouse.semantic import query
@@ -680,10 +680,12 @@ def test_an_erasure_that_was_killed_is_undone_or_finished(
             erasure.erase(centre, who, "operator", "asks for it", is_dry=False)
     assert path.read_text(encoding="utf-8") == text
     assert (who.value in numbers(centre).values()) is not is_forgotten
+    found = diagnosis._erasures(centre)
+    assert (found.ok, found.detail) == (False, "1 not finished")
     # Of somebody else.
     erasure.erase(centre, erasure.Who("phone", "+8613900139009"), "operator", "x", is_dry=False)
     assert (national in path.read_text(encoding="utf-8")) is not is_forgotten
-    assert not list((centre.archive / erasure.PENDING).iterdir())
+    assert diagnosis._erasures(centre).ok
     done = erasure.erase(centre, who, "operator", "asks for it", is_dry=False)
     assert (f"archive/asterisk_queue_log/{path.name}" in done.erased) is not is_forgotten
     assert national not in path.read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +17,9 @@ from typer.testing import CliRunner
 from callhouse import cli, landing, simulate, transform, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import quarantine, replay
+from callhouse.landing.callers import Cipher, hold_keys
 from callhouse.runner import postgres
-from callhouse.security import retention
+from callhouse.security import erasure, retention
 from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.sources.asterisk.exchange import CDR_LAYOUTS, CEL_LAYOUTS
@@ -434,6 +436,22 @@ def test_the_command_tells_and_records(ready: Settings, monkeypatch: pytest.Monk
 
 
 # ------------------------------------------------------------------------------ metrics
+def delivered(settings: Settings, folder: Path) -> dict[Path, str]:
+    """Simulated files of every vendor, and the feed that each is of."""
+    folders = {"asterisk_queue_log": "queue_log", "asterisk_cdr": "cdr", "asterisk_cel": "cel",
+               "sample_hotline": ""}  # fmt: skip
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        below = path.parent.relative_to(folder).as_posix().replace(".", "")
+        for feed in (feed.file.stem for feed in registry.feeds(settings)):
+            is_connect = feed.startswith("amazon_connect") and path.name.startswith(
+                feed.removeprefix("amazon_connect_")
+            )
+            if is_connect or folders.get(feed) == below:
+                found[path] = feed
+    return found
+
+
 @pytest.fixture
 def world(ready: Settings, tmp_path: Path) -> Settings:
     """Two days of every vendor, published."""
@@ -442,19 +460,58 @@ def world(ready: Settings, tmp_path: Path) -> Settings:
         tmp_path, seed=5, start=datetime(2025, 11, 3, tzinfo=UTC).date(), days=2, calls_per_day=40,
         dirt=True, formats=simulate.FORMATS,
     )  # fmt: skip
-    for path in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
-        for feed in registry.feeds(ready):
-            kind = feed.file.stem
-            parts = {"asterisk_queue_log": "queue_log", "asterisk_cdr": "cdr",
-                     "asterisk_cel": "cel", "sample_hotline": ""}  # fmt: skip
-            is_connect = kind.startswith("amazon_connect") and path.name.startswith(
-                kind.removeprefix("amazon_connect_")
-            )
-            folder = path.parent.relative_to(tmp_path).as_posix().replace(".", "")
-            if is_connect or parts.get(kind) == folder:
-                landing.land(ready, kind, [path])
+    for path, feed in delivered(ready, tmp_path).items():
+        landing.land(ready, feed, [path])
     assert transform.drain(ready, dbt.quiet).problems == ()
     return ready
+
+
+def test_an_erased_caller_is_gone_from_what_every_vendor_sent(
+    world: Settings, tmp_path: Path
+) -> None:
+    files = delivered(world, tmp_path)
+    for path, feed in files.items():
+        kept = world.archive / feed / path.relative_to(tmp_path).as_posix().replace("/", "-")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(path.read_bytes())
+    with warehouse.connect(world) as connection:
+        cipher = Cipher(world, hold_keys(connection).encryption)
+        callers = connection.execute(
+            "select distinct on (c.source) c.source, k.content from marts.fct_calls as c"
+            " inner join pii.callers as k using (caller_token) where k.masked like '1%%'"
+            " group by c.source, k.content order by c.source, count(*) desc, k.content"
+        ).fetchall()
+    numbers = {source: cipher.decrypt(content).decode() for source, content in callers}
+    assert set(numbers) == {"amazon_connect", "asterisk", "sample_hotline"}
+    before = published_contents(world)
+    with_callers = ("fct_calls", "fct_call_followups")
+    for number in set(numbers.values()):
+        done = erasure.erase(world, erasure.by_number(number), "operator", "asks", is_dry=False)
+        national = number.removeprefix("+86")
+        touched = {place.split("/")[1] for place in done.erased if place.startswith("archive/")}
+        assert touched, done.erased
+        assert national not in everything(world)
+        for kept in world.archive.rglob("*"):
+            assert kept.is_dir() or national.encode() not in kept.read_bytes(), kept
+    # What was delivered comes once more, each file with a line more.
+    for path, feed in files.items():
+        content = path.read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        path.unlink()
+        again = path.with_name(path.name.removesuffix(".gz"))
+        again.write_bytes(content + b"\n")
+        [result] = landing.land(world, feed, [again])
+        assert (result.status, result.staged) == ("landed", 0), (path, result)
+    assert transform.drain(world, dbt.quiet).problems == ()
+    after = published_contents(world)
+    for relation, (count, checksum) in before.items():
+        assert after[relation][0] == count, relation
+        assert relation in with_callers or after[relation][1] == checksum, relation
+    with warehouse.connect(world) as connection:
+        cipher = Cipher(world, hold_keys(connection).encryption)
+        known = connection.execute("select content from pii.callers").fetchall()
+    assert not {cipher.decrypt(content).decode() for (content,) in known} & set(numbers.values())
 
 
 def test_no_metric_changes(world: Settings) -> None:

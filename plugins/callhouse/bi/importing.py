@@ -11,7 +11,7 @@ from typing import Any
 from callhouse import orchestration, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.runner import components
-from callhouse.security import web_password
+from callhouse.security import people, web_password
 from callhouse.settings import Settings
 from callhouse.transform import dbt, marts
 
@@ -115,7 +115,12 @@ def _clause(mart: marts.Mart, kind: str, value: str) -> str:
         return "1 = 1"
     quoted = value.replace("'", "''")
     columns = [column for column, scope in mart.scopes.items() if scope == kind]
-    return f"{columns[0]} = '{quoted}'" if columns else "1 = 0"
+    if not columns:
+        return "1 = 0"
+    clause = f"{columns[0]} = '{quoted}'"
+    if people.SOURCE_MARK in value and mart.has_source:
+        return f"({clause} or {marts.of_source(columns[0])} = '{quoted}')"
+    return clause
 
 
 def _run(settings: Settings, job: dict[str, Any]) -> str:

@@ -46,6 +46,7 @@ def doctor(settings: Settings) -> list[Finding]:
         _supervisor(settings),
         *_components(settings),
         *_capture(settings),
+        _erasures(settings),
     ]
 
 
@@ -143,3 +144,17 @@ def _capture(settings: Settings) -> Iterator[Finding]:
     ok = found["unwatched_seconds"] < UNWATCHED_SECONDS
     fix = "" if ok else "look at the DAG watch_capture, or run ./callhouse capture check"
     yield Finding("capture", ok, capture.sentence(found).removeprefix("capture: "), fix)
+
+
+def _erasures(settings: Settings) -> Finding:
+    # Here, so that only this command waits for what it loads.
+    from callhouse.security import erasure
+
+    number = erasure.unfinished(settings)
+    fix = (
+        "run the same `./callhouse callers erase` again, which finishes or undoes it"
+        if number
+        else ""
+    )
+    detail = f"{number} not finished" if number else "none half done"
+    return Finding("erasures", not number, detail, fix)

@@ -603,6 +603,12 @@ def _put_in_place(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def unfinished(settings: Settings) -> int:
+    """Erasures that were killed half way: their files in the archive are not all replaced yet."""
+    root = settings.archive / PENDING
+    return sum(1 for _ in root.iterdir()) if root.is_dir() else 0
+
+
 def _finish_pending(settings: Settings, keys: Keys) -> None:
     """What a killed erasure left: finished where the database has forgotten, else undone."""
     root = settings.archive / PENDING

@@ -21,6 +21,8 @@ from callhouse.settings import Settings
 SCOPE_TYPES = ("all", "region", "team", "queue", "agent")
 MASK_LEVELS = ("masked", "token", "aggregate")
 RIGHTS = ("export", "edit", "admin")
+# A scope id such as `site_a/101` is of one source; without it, of every source that has the id.
+SOURCE_MARK = "/"
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,24 @@ def find(connection: psycopg.Connection, name: str) -> Person:
     return Person(name, row[0], tuple(scopes), row[1], row[2], tuple(row[3]))
 
 
+def shared_ids(connection: psycopg.Connection, scopes: Iterable[tuple[str, str]]) -> list[str]:
+    """One sentence for each scope whose id several sources have: it lets see all of theirs."""
+    told = []
+    for kind, value in scopes:
+        if kind not in ("team", "queue", "agent"):
+            continue
+        statement = sql.SQL(
+            "select array_agg(distinct source order by source) from marts.{} where {} = %s"
+        ).format(sql.Identifier(f"dim_{kind}"), sql.Identifier(f"{kind}_id"))
+        (sources,) = warehouse.one(connection, statement, [value])
+        if sources and len(sources) > 1:
+            told.append(
+                f"{kind} {value} is in {', '.join(sources)}: all are seen; "
+                f"{kind}={sources[0]}{SOURCE_MARK}{value} would be of one"
+            )
+    return told
+
+
 def revoke(
     connection: psycopg.Connection,
     name: str,
@@ -433,7 +453,8 @@ def explain(settings: Settings, name: str, call_key: str) -> Explanation:
         ).fetchall()
     because = []
     for kind, value, mask, by, at, reason, until in rows:
-        if mask == "aggregate" or (kind != "all" and call[kind] != value):
+        of_source = f"{call['source']}{SOURCE_MARK}{call.get(kind)}"
+        if mask == "aggregate" or (kind != "all" and value not in (call[kind], of_source)):
             continue
         end = f", until {until:%Y-%m-%d}" if until else ""
         because.append(f"{kind} {value} ({mask}), granted by {by} on {at}{end}: {reason}")
@@ -463,9 +484,9 @@ def explain(settings: Settings, name: str, call_key: str) -> Explanation:
 
 
 def _call(connection: psycopg.Connection, call_key: str) -> dict[str, Any]:
-    columns = ("business_day", "region", "team", "queue", "agent")
+    columns = ("business_day", "source", "region", "team", "queue", "agent")
     row = connection.execute(
-        "select business_day, region_code, team_id, queue_id, agent_id"
+        "select business_day, source, region_code, team_id, queue_id, agent_id"
         " from marts.fct_calls where call_key = %s",
         [call_key],
     ).fetchone()

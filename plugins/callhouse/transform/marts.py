@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,11 @@ class Mart:
         """Columns that row security reads, and the scope type of each."""
         names = {name for name, _, _ in self.columns}
         return {column: scope for column, scope in SCOPE_COLUMNS.items() if column in names}
+
+    @property
+    def has_source(self) -> bool:
+        """Whether each row is of one source."""
+        return any(name == "source" for name, _, _ in self.columns)
 
     @property
     def contract(self) -> str:
@@ -253,6 +259,28 @@ def _canonical(connection: psycopg.Connection, data_type: str) -> str:
     return str(warehouse.one(connection, "select format_type(%s::regtype, null)", [data_type])[0])
 
 
+def scope_condition(scopes: Mapping[str, str], *, has_source: bool) -> str:
+    """SQL that says whether the connected login may see a row, of whose columns `scopes` tells.
+
+    Sub-selects are evaluated once per statement; a call per row would cost 250 times that.
+    """
+    parts = ["(select sec.sees_all())"]
+    for column, scope in scopes.items():
+        parts.append(f"{column} = any ((select sec.scope('{scope}'))::text[])")
+        if has_source:
+            # Joined for the few only who have such a scope.
+            parts.append(
+                "(select sec.names_sources())"
+                f" and {of_source(column)} = any ((select sec.scope('{scope}'))::text[])"
+            )
+    return " or ".join(parts)
+
+
+def of_source(column: str) -> str:
+    """SQL of a scope id that means one source only."""
+    return f"(source || '/' || {column})"
+
+
 def _protect(connection: psycopg.Connection, mart: Mart) -> None:
     table = sql.Identifier("marts", mart.name)
     for statement in (
@@ -267,12 +295,7 @@ def _protect(connection: psycopg.Connection, mart: Mart) -> None:
     if mart.is_aggregate:
         condition = "(select sec.sees_aggregates())"
     elif mart.is_scoped:
-        # Sub-selects are evaluated once per statement; a call per row would cost 250 times that.
-        parts = ["(select sec.sees_all())"] + [
-            f"{column} = any ((select sec.scope('{scope}'))::text[])"
-            for column, scope in mart.scopes.items()
-        ]
-        condition = " or ".join(parts)
+        condition = scope_condition(mart.scopes, has_source=mart.has_source)
     connection.execute(
         sql.SQL("create policy reader on {} for select to callhouse_reader using ({})").format(
             table,

@@ -126,6 +126,16 @@ language sql stable security definer set search_path = pg_catalog as $$
     where scope_type = wanted and mask_level <> 'aggregate'
 $$;
 
+-- Whether one of its scopes is of one source only, as `site_a/101`: two exchanges may both have an
+-- agent 101.
+create or replace function sec.names_sources() returns boolean
+language sql stable security definer set search_path = pg_catalog as $$
+    select exists (
+        select from sec.mine
+        where scope_type <> 'all' and mask_level <> 'aggregate' and strpos(scope_id, '/') > 0
+    )
+$$;
+
 create or replace function sec.sees_all() returns boolean
 language sql stable security definer set search_path = pg_catalog as $$
     select exists (select from sec.mine where scope_type = 'all' and mask_level <> 'aggregate')
@@ -212,10 +222,10 @@ begin
                     bool_or(
                         m.mask_level = 'masked' and case m.scope_type
                             when 'all' then true
-                            when 'region' then m.scope_id = c.region_code
-                            when 'team' then m.scope_id = c.team_id
-                            when 'queue' then m.scope_id = c.queue_id
-                            when 'agent' then m.scope_id = c.agent_id
+                            when 'region' then m.scope_id in (c.region_code, c.source || '/' || c.region_code)
+                            when 'team' then m.scope_id in (c.team_id, c.source || '/' || c.team_id)
+                            when 'queue' then m.scope_id in (c.queue_id, c.source || '/' || c.queue_id)
+                            when 'agent' then m.scope_id in (c.agent_id, c.source || '/' || c.agent_id)
                         end
                     )
                     and not bool_or(m.mask_level = 'token')
@@ -239,7 +249,7 @@ $$;
 
 revoke execute on all functions in schema sec from public;
 grant execute on function
-sec.scope(text), sec.sees_all(), sec.sees_aggregates(), sec.reads_ledger(), sec.sees_masks(),
+sec.scope(text), sec.names_sources(), sec.sees_all(), sec.sees_aggregates(), sec.reads_ledger(), sec.sees_masks(),
 sec.masked_caller(date, text)
 to callhouse_reader, callhouse_pipeline;
 
