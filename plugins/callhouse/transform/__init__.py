@@ -94,16 +94,16 @@ def prepare(settings: Settings, report: Report = print) -> None:
     with warehouse.connect(settings) as connection:
         for feed in registry.feeds(settings):
             registry.register(connection, feed)
-    manifest = dbt.manifest(settings)
-    seeds = dbt.project_hash(settings, ".csv")
+        # The warehouse itself remembers which seeds it holds.
+        loaded = "select obj_description('reference'::regnamespace)"
+        seeds = dbt.project_hash(settings, ".csv")
+        is_seeded = warehouse.one(connection, loaded)[0] == seeds
+    manifest = dbt.manifest(settings, is_seeding=not is_seeded)
     with warehouse.connect(settings) as connection:
         for change in marts.synchronise(connection, marts.from_manifest(manifest)):
             report(change)
-        # The warehouse itself remembers which seeds it holds.
-        loaded = "select obj_description('reference'::regnamespace)"
-        if warehouse.one(connection, loaded)[0] == seeds:
-            return
-    dbt.run(settings, "seed", report=dbt.quiet)
+    if is_seeded:
+        return
     # Targets and names are written into the facts, so other seeds are other facts.
     mark(settings, None, "seeds changed")
     with warehouse.connect(settings) as connection:

@@ -144,14 +144,19 @@ def read_results(file: Path) -> list[NodeResult]:
     ]
 
 
-def manifest(settings: Settings) -> dict[str, Any]:
-    """dbt's manifest of this instance; parses the project where there is none or it is stale."""
+def manifest(settings: Settings, *, is_seeding: bool = False) -> dict[str, Any]:
+    """dbt's manifest of this instance; parses the project where there is none or it is stale.
+
+    With `is_seeding` the seeds are loaded as well, by the same process.
+    """
     file = target(settings) / "manifest.json"
     stamp = target(settings) / "manifest.stamp"
     current = project_hash(settings)
-    if not file.exists() or not stamp.exists() or stamp.read_text() != current:
+    is_stale = not file.exists() or not stamp.exists() or stamp.read_text() != current
+    if is_stale or is_seeding:
         # Partial parsing counts the metrics of a changed YAML file twice (dbt-core 1.12.6).
-        run(settings, "--no-partial-parse", "parse", report=quiet)
+        options = ("--no-partial-parse",) if is_stale else ()
+        run(settings, *options, "seed" if is_seeding else "parse", report=quiet)
         stamp.write_text(current)
     loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return loaded
