@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from callhouse import cli_callers
+from callhouse import cli_alerts, cli_callers
 from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
@@ -48,6 +48,7 @@ app.add_typer(capture, name="capture")
 audit_trail = typer.Typer(help="Who looked at what.", no_args_is_help=True)
 app.add_typer(audit_trail, name="audit-trail")
 app.add_typer(cli_callers.callers, name="callers")
+app.add_typer(cli_alerts.alert, name="alert")
 access.command("unmask")(cli_callers.unmask)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -125,17 +126,21 @@ def down() -> None:
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Health of the components, addresses, freshness and the state of the data."""
+    from callhouse import alerts, runner
     from callhouse import capture as capturing
-    from callhouse import runner
     from callhouse.transform import state
 
     settings = _settings()
     current = runner.status(settings)
     database = {c.name: c.healthy for c in current.components}.get("postgres", False)
     data = state.data_state(settings) if database else {}
-    captured = {"capture": capturing.summary(settings)} if database else {}
+    watched = (
+        {"capture": capturing.summary(settings), "alerts": alerts.summary(settings)}
+        if database
+        else {}
+    )
     if as_json:
-        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, **data, **captured})
+        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, **data, **watched})
     else:
         _print_table(
             ("component", "healthy", "detail"),
@@ -146,8 +151,9 @@ def status(as_json: AsJson = False) -> None:
         print(f"time zone: {current.time_zone}")
         for line in state.sentences(data) if data else ["data: no warehouse to ask"]:
             print(line)
-        if captured:
-            print(capturing.sentence(captured["capture"]))
+        if watched:
+            print(capturing.sentence(watched["capture"]))
+            print(alerts.sentence(watched["alerts"]))
     if not current.healthy:
         raise typer.Exit(NEEDS_A_PERSON)
 
@@ -1048,7 +1054,8 @@ def main() -> None:
 # Commands that show or change data, or what someone may see: the audit trail has them.
 NOTED = (
     "land", "release", "metric", "psql", "access", "quarantine", "retention", "callers",
-    "audit-trail list",
+    "audit-trail list", "alert sync", "alert add", "alert change", "alert end",
+    "alert acknowledge", "alert test", "alert dead-letters",
 )  # fmt: skip
 COMMAND_WORD = re.compile(r"[a-z][a-z_-]*")
 

@@ -65,6 +65,7 @@ COMPONENTS = (
             *("beat", "--loglevel=INFO", "--pidfile="),
         ),
     ),
+    Component("notifier", "airflow", ("python", "-m", "callhouse", "alert", "run")),
 )
 BY_NAME = {component.name: component for component in COMPONENTS}
 # Runs only where a feed follows a log.

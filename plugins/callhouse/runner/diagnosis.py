@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from callhouse import capture
+from callhouse import alerts, capture
+from callhouse.alerts import channels
 from callhouse.errors import CallhouseError
 from callhouse.runner import health, lifecycle, postgres, processes, supervision
 from callhouse.security import single_sign_on
@@ -46,6 +47,7 @@ def doctor(settings: Settings) -> list[Finding]:
         _supervisor(settings),
         *_components(settings),
         *_capture(settings),
+        *_alerts(settings),
     ]
 
 
@@ -143,3 +145,23 @@ def _capture(settings: Settings) -> Iterator[Finding]:
     ok = found["unwatched_seconds"] < UNWATCHED_SECONDS
     fix = "" if ok else "look at the DAG watch_capture, or run ./callhouse capture check"
     yield Finding("capture", ok, capture.sentence(found).removeprefix("capture: "), fix)
+
+
+def _alerts(settings: Settings) -> Iterator[Finding]:
+    """Whether somebody looks at the rules, and whether what is told arrives."""
+    try:
+        names = channels.read(settings).names
+    except CallhouseError as problem:
+        yield Finding("channels", False, str(problem), f"mend {settings.channels_file}")
+    else:
+        yield Finding("channels", True, ", ".join(names))
+    try:
+        found = alerts.summary(settings)
+    except (CallhouseError, psycopg.Error):
+        return  # no warehouse to ask, which the components tell
+    fix = ""
+    if found["silent_seconds"] is None or found["silent_seconds"] > alerts.SILENT_SECONDS:
+        fix = f"run `make up`; if it stays so, read {settings.log_directory / 'notifier.log'}"
+    elif found["undelivered"]:
+        fix = "`./callhouse alert dead-letters` says why; then `--again`"
+    yield Finding("alerts", not fix, alerts.sentence(found).removeprefix("alerts: "), fix)

@@ -111,6 +111,8 @@ def _judge(
         well = health.heartbeat_after(airflow, name, process.started)
     elif name == "superset-web":
         well = superset
+    elif name == "notifier":
+        well = health.notifier_works(settings, process.started)
     elif name == components.COLLECTOR.name:
         well = True  # whether it gets on, capture health judges by its heartbeats
     else:
