@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -197,6 +198,12 @@ def instant(text: str, error: Any = CallhouseError) -> datetime | None:
 def check_shape(rule: Rule) -> Rule:
     """The same rule, or CallhouseError that says what is wrong with it by itself."""
     metric = METRICS[rule.metric]
+    if not re.fullmatch(r"[a-z][a-z0-9_]{1,60}", rule.rule):
+        raise CallhouseError(
+            f"'{rule.rule}' cannot be a rule: names are of lower-case letters, digits and _"
+        )
+    if not rule.reason.strip():
+        raise CallhouseError(f"rule {rule.rule}: say in its reason why it is watched")
     if rule.scope_type not in SCOPE_TYPES:
         raise CallhouseError(
             f"rule {rule.rule}: {rule.scope!r} is no scope: write all, pipeline, or TYPE=ID of "
@@ -345,11 +352,6 @@ def add(
         )
     except psycopg.errors.ExclusionViolation as problem:
         raise CallhouseError(str(problem.diag.message_primary)) from None
-    except psycopg.errors.CheckViolation as problem:
-        raise CallhouseError(
-            f"rule {rule.rule} cannot be ({problem.diag.constraint_name}): names are of lower-case "
-            "letters, digits and _, and the reason is not empty"
-        ) from None
 
 
 def end(
