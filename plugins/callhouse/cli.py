@@ -126,8 +126,9 @@ def down() -> None:
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Health of the components, addresses, freshness and the state of the data."""
-    from callhouse import alerts, runner
     from callhouse import capture as capturing
+    from callhouse import runner
+    from callhouse.alerts import state as alerting
     from callhouse.transform import state
 
     settings = _settings()
@@ -135,7 +136,7 @@ def status(as_json: AsJson = False) -> None:
     database = {c.name: c.healthy for c in current.components}.get("postgres", False)
     data = state.data_state(settings) if database else {}
     watched = (
-        {"capture": capturing.summary(settings), "alerts": alerts.summary(settings)}
+        {"capture": capturing.summary(settings), "alerts": alerting.summary(settings)}
         if database
         else {}
     )
@@ -153,7 +154,7 @@ def status(as_json: AsJson = False) -> None:
             print(line)
         if watched:
             print(capturing.sentence(watched["capture"]))
-            print(alerts.sentence(watched["alerts"]))
+            print(alerting.sentence(watched["alerts"]))
     if not current.healthy:
         raise typer.Exit(NEEDS_A_PERSON)
 

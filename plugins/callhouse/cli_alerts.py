@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from callhouse.errors import CallhouseError
+
 alert = typer.Typer(help="Rules, what fires by them, and who is told.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -121,7 +123,7 @@ def alert_change(
     from callhouse.alerts import rules
 
     if above is not None and below is not None:
-        raise cli.CallhouseError(f"rule {rule} fires either above or below a value: give one")
+        raise CallhouseError(f"rule {rule} fires either above or below a value: give one")
     fire = above if above is not None else below
     options: dict[str, Any] = {
         "fire_at": fire,
@@ -132,7 +134,7 @@ def alert_change(
     }  # fmt: skip
     changes = {name: value for name, value in options.items() if value is not None}
     if not changes:
-        raise cli.CallhouseError("say what changes: `./callhouse alert change --help`")
+        raise CallhouseError("say what changes: `./callhouse alert change --help`")
     settings, now = cli._settings(), datetime.now(UTC)
     with warehouse.connect(settings) as connection:
         rules.change(
@@ -197,9 +199,10 @@ def alert_history(person: Person = None, as_json: AsJson = False) -> None:
 
 
 def _show(person: str | None, *, with_resolved: bool, as_json: bool) -> None:
-    from callhouse import alerts, cli
+    from callhouse import cli
+    from callhouse.alerts import state
 
-    found = alerts.list_alerts(cli._settings(), with_resolved=with_resolved, person=person)
+    found = state.list_alerts(cli._settings(), with_resolved=with_resolved, person=person)
     if as_json:
         cli._print_json([dataclasses.asdict(a) for a in found])
     else:
@@ -222,9 +225,10 @@ def alert_acknowledge(
     person: Person = None,
 ) -> None:
     """Take an alert up: it no longer escalates."""
-    from callhouse import alerts, cli
+    from callhouse import cli
+    from callhouse.alerts import state
 
-    print(alerts.acknowledge(cli._settings(), number, cli._account(), person))
+    print(state.acknowledge(cli._settings(), number, cli._account(), person))
 
 
 @alert.command("test")
@@ -245,7 +249,7 @@ def alert_test(
         is_good=True,
     )
     if failure := channels.deliver(settings, channel, security.check_person(person), letter):
-        raise cli.CallhouseError(f"{channel} did not take it: {failure}")
+        raise CallhouseError(f"{channel} did not take it: {failure}")
     print(f"{channel} has taken it for {person}")
 
 
@@ -255,17 +259,18 @@ def alert_dead_letters(
     as_json: AsJson = False,
 ) -> None:
     """Notifications that no attempt delivered; 3 where there are any."""
-    from callhouse import alerts, cli
+    from callhouse import cli
+    from callhouse.alerts import state
 
     settings = cli._settings()
     if again:
-        print(f"{alerts.retry_dead_letters(settings)} are sent again")
+        print(f"{state.retry_dead_letters(settings)} are sent again")
         return
-    found = alerts.dead_letters(settings)
+    found = state.dead_letters(settings)
     if as_json:
         cli._print_json(found)
     else:
-        cli._print_table(alerts.DEAD, [tuple(row.values()) for row in found])
+        cli._print_table(state.DEAD, [tuple(row.values()) for row in found])
     if found:
         raise typer.Exit(cli.NEEDS_A_PERSON)
 

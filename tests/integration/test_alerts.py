@@ -25,11 +25,12 @@ import psycopg
 import pytest
 from aiosmtpd.controller import Controller
 
-from callhouse import alerts, capture, cli, warehouse
+from callhouse import capture, cli, warehouse
 from callhouse.alerts import channels, notifier, rules
+from callhouse.alerts import state as alerts
 from callhouse.errors import CallhouseError
 from callhouse.runner import components, diagnosis, health, postgres
-from callhouse.security import people
+from callhouse.security import login_password, people
 from callhouse.settings import Settings
 from callhouse.sources import document
 
@@ -389,6 +390,30 @@ def test_who_lost_the_scope_is_told_nothing_more(floor: Floor) -> None:
             )  # fmt: skip
 
 
+def test_who_leads_the_team_of_an_agent_sees_the_agents_alerts(floor: Floor) -> None:
+    with people.server(floor.settings) as server:
+        server.execute(
+            "create table marts.dim_agent as select v.* from (values"
+            " ('103', 'GZ-A', 'CN-GD', true), ('103', 'SH-A', 'CN-SH', false),"
+            " ('104', 'GZ-A', 'CN-GD', true), ('104', 'SH-A', 'CN-SH', true))"
+            " as v (agent_id, team_id, region_code, is_current)"
+        )
+        server.execute("grant select on marts.dim_agent to callhouse_owner")
+    try:
+        state = {"metric": "time_in_state_seconds", "above": "600", "clear": "300"}
+        floor.rule(scope="agent=*", owner="director", **state)
+        floor.read(900, "time_in_state_seconds", "agent=103")
+        floor.read(900, "time_in_state_seconds", "agent=104")  # of which team is not known
+        assert floor.ask("select scopes from ops.alerts order by scope_id") == [
+            (["agent=103", "team=GZ-A", "region=CN-GD"],), (["agent=104"],),
+        ]  # fmt: skip
+        seen = alerts.list_alerts(floor.settings, person="lead_gz_a")
+        assert [alert.scope for alert in seen] == ["agent=103"]
+    finally:
+        with people.server(floor.settings) as server:
+            server.execute("drop table marts.dim_agent")
+
+
 # ------------------------------------------------------------------------------ quiet hours
 QUIET = {"from": "22:00", "to": "07:00", "time_zone": "Asia/Shanghai"}
 NIGHT = datetime(2026, 11, 30, 23, 30, tzinfo=ZoneInfo("Asia/Shanghai"))
@@ -644,7 +669,7 @@ def test_history_is_seen_by_scope(floor: Floor) -> None:
         assert {alert.rule for alert in shown} == wanted, person
     assert {a.rule for a in alerts.list_alerts(floor.settings)} == everything
     with warehouse.connect_as(
-        floor.settings, "lead_gz_a", alerts.login_password(floor.settings, "lead_gz_a")
+        floor.settings, "lead_gz_a", login_password(floor.settings, "lead_gz_a")
     ) as own:
         for statement in ("select * from ops.alerts", "select * from ops.notifications",
                           "select * from live.metric_values",

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from callhouse import alerts, capture
+from callhouse import capture
 from callhouse.alerts import channels
+from callhouse.alerts import state as alerting
 from callhouse.errors import CallhouseError
 from callhouse.runner import health, lifecycle, postgres, processes, supervision
 from callhouse.security import single_sign_on
@@ -156,12 +157,12 @@ def _alerts(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("channels", True, ", ".join(names))
     try:
-        found = alerts.summary(settings)
+        found = alerting.summary(settings)
     except (CallhouseError, psycopg.Error):
         return  # no warehouse to ask, which the components tell
     fix = ""
-    if found["silent_seconds"] is None or found["silent_seconds"] > alerts.SILENT_SECONDS:
+    if found["silent_seconds"] is None or found["silent_seconds"] > alerting.SILENT_SECONDS:
         fix = f"run `make up`; if it stays so, read {settings.log_directory / 'notifier.log'}"
     elif found["undelivered"]:
         fix = "`./callhouse alert dead-letters` says why; then `--again`"
-    yield Finding("alerts", not fix, alerts.sentence(found).removeprefix("alerts: "), fix)
+    yield Finding("alerts", not fix, alerting.sentence(found).removeprefix("alerts: "), fix)
