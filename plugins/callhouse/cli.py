@@ -216,15 +216,16 @@ def collect(
     import signal
     import threading
 
-    from callhouse import live
+    from callhouse.live import collectors, state
 
-    found = live.tails(_settings(), names or [], say=_say)
+    found = collectors.tails(_settings(), names or [], say=_say)
+    state.install(_settings(), _say)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     for tail in found:
         _say(f"{tail.name}: follows {tail.path}")
-    live.collect(found, stop, _say)
+    collectors.collect(found, stop, _say)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import heads, links, store
 from callhouse.landing.callers import Callers, Found, hold_keys
+from callhouse.live import state
 from callhouse.security import redaction
 from callhouse.settings import Settings
 from callhouse.sources import registry
@@ -268,6 +269,9 @@ class Unit:
         store.mark_dirty(
             self.connection, self.record, self.feed.name, self.unit_id,
             self.shaped(settlement.days | found.moved), f"landed {self.record.name}",
+        )  # fmt: skip
+        state.move(
+            self.connection, self.record, self.feed.name, self.unit_id, days | found.moved
         )  # fmt: skip
         return self._close_entry(sorted(days), settlement)
 
