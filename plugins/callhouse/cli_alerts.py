@@ -277,7 +277,7 @@ def alert_dead_letters(
 
 @alert.command("run")
 def alert_run() -> None:
-    """Look at the rules every 5 seconds and tell people, until SIGTERM or Ctrl-C."""
+    """Look at the rules every 10 seconds and tell people, until SIGTERM or Ctrl-C."""
     import signal
     import threading
 

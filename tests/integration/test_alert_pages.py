@@ -124,4 +124,4 @@ def test_it_speaks_chinese(centre: Settings, alert_id: int, tmp_path: Path) -> N
     client.get("/as/lead_queue")
     text = client.get(f"/alerts/{link.token(centre, alert_id)}").text
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
-    assert "[严重] 告警: 排队通话数, 技能组 service: 17" in text and "由我处理" in text
+    assert "[严重] 告警：排队通话数，技能组 service：17" in text and "由我处理" in text

@@ -8,6 +8,7 @@ import json
 import mailbox
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from aiosmtpd.controller import Controller
 from callhouse import capture, cli, warehouse
 from callhouse.alerts import channels, notifier, rules
 from callhouse.alerts import state as alerts
+from callhouse.alerts.metrics import METRICS, PIPELINE
 from callhouse.errors import CallhouseError
 from callhouse.runner import components, diagnosis, health, postgres
 from callhouse.security import login_password, people
@@ -51,6 +53,9 @@ GOOD: dict[str, Any] = {
     "clear": "5", "severity": "critical", "owner": "lead_queue", "channels": ["mailbox"],
     "reason": "callers give up",
 }  # fmt: skip
+
+
+MEASURED: set[str] = set()  # metrics of the live lane
 
 
 @dataclass
@@ -110,12 +115,13 @@ class Floor:
 
 @pytest.fixture(scope="module")
 def centre(settings: Settings, cluster: postgres.Cluster) -> Settings:
-    """People, and in the place of the live lane a table of its values."""
+    """People, and in the place of the live lane's view a table of its values."""
     with people.server(settings) as server:
         for person in PEOPLE:
             people.ensure(settings, server, person)
-        server.execute("create schema if not exists live authorization callhouse_owner")
-        server.execute("drop view if exists live.metric_values cascade")
+        (text,) = warehouse.one(server, "select pg_get_viewdef('live.metric_values'::regclass)")
+        MEASURED.update(re.findall(r"\(\(?'([a-z0-9_]+)'::text,", text))
+        server.execute("drop view live.metric_values")
         server.execute(
             "create table live.metric_values (metric text, scope_type text, scope_id text, "
             "value numeric, measured_at timestamptz)"
@@ -132,7 +138,8 @@ def floor(centre: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Floor]:
         for table in ("dead_letters", "notifications", "alerts", "alert_breaches", "alert_rules"):
             server.execute(f"delete from ops.{table}".encode())
         server.execute("delete from ops.alert_watch")
-        server.execute("delete from live.metric_values")
+        for table in ("metric_values", "sources", "agent_states"):
+            server.execute(f"delete from live.{table}".encode())
     with psycopg.connect(centre.dsn(), autocommit=True) as connection:
         floor = Floor(centre, connection)
 
@@ -181,6 +188,33 @@ def test_an_old_value_is_unknown(floor: Floor) -> None:
     floor.ask("delete from live.metric_values returning 1")
     assert floor.look(5) == []  # a scope that is gone is unknown, too
     assert floor.read(0) == ["resolved"]
+
+
+def test_every_metric_of_the_live_lane_can_be_watched(centre: Settings) -> None:
+    floor = {name for name, metric in METRICS.items() if metric.scopes != PIPELINE}
+    assert len(floor) == 18 and floor <= MEASURED
+    assert MEASURED - floor <= {"all", "source", "queue", "team", "region", "agent"}
+
+
+def test_while_the_lane_is_silent_nothing_is_known_of_its_floor(floor: Floor) -> None:
+    """Callers would wait longer and longer, as nobody tells of their end."""
+    floor.rule()
+    floor.rule(rule="team", metric="agents_break", scope="team=GZ-A", owner="lead_gz_a")
+    floor.rule(rule="age", metric="data_age_seconds", scope="all", above="60", clear="15",
+               owner="director")  # fmt: skip
+    floor.ask("insert into ops.sources values ('exchange', 'asterisk', 'x', 'UTC')"
+              " on conflict do nothing returning 1")  # fmt: skip
+    floor.ask("insert into live.sources values ('exchange', 'x', 'UTC', %s, %s) returning 1",
+              floor.now, floor.now)  # fmt: skip
+    floor.ask("insert into live.agent_states values ('exchange', '103', %s, %s, current_date, 'a',"
+              " 'GZ-A', 't', 'none', 'r', 'none', 'q', 'ready', null, null) returning 1",
+              floor.now, floor.now)  # fmt: skip
+    assert floor.read(20, "agents_break", "team=GZ-A", seconds=30) == ["fired"]
+    assert floor.read(0, "agents_break", "team=GZ-A", seconds=31) == []  # silent by now
+    assert floor.read(61, "data_age_seconds", "all") == ["fired"]
+    assert floor.read(20) == ["fired"]  # of another lane
+    floor.ask("update live.sources set looked_at = %s returning 1", floor.now)
+    assert floor.read(0, "agents_break", "team=GZ-A") == ["resolved"]
 
 
 def test_below_and_each_scope_by_itself(floor: Floor) -> None:
@@ -569,7 +603,7 @@ def test_a_later_version_may_follow_and_be_taken_back(floor: Floor) -> None:
 
 
 def test_a_file_decides_about_its_rules(floor: Floor, tmp_path: Path) -> None:
-    floor.rule(rule="by_hand", metric="agents_ready", severity="info")
+    floor.rule(rule="by_hand", metric="calls_in_progress", severity="info")
     file = tmp_path / "alerts.yaml"
 
     def sync(*entries: dict[str, Any]) -> list[str]:
@@ -883,7 +917,7 @@ def test_a_silent_notifier_is_told_by_the_watch_and_by_doctor(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, now = floor.settings, datetime.now(UTC).replace(microsecond=0)
-    begun = now - timedelta(minutes=20)
+    begun = now + timedelta(minutes=20)  # later than the process of the test above
     notifier.beat(floor.connection, begun)
     moment = begun
     while moment <= begun + timedelta(minutes=4):  # it beats for a while, and no more

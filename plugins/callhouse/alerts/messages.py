@@ -14,6 +14,7 @@ from callhouse.settings import Settings
 
 WORDS = {
     "en": {
+        "colon": ": ", "comma": ", ", "limits": "{text} ({limit})",
         "fired": "Alert", "escalated": "Not acknowledged", "resolved": "Over",
         "ended": "Rule ended",
         "info": "info", "warning": "warning", "critical": "critical",
@@ -33,6 +34,7 @@ WORDS = {
         "key": "Rule {rule}, {key}",
     },
     "zh": {
+        "colon": "：", "comma": "，", "limits": "{text}（{limit}）",
         "fired": "告警", "escalated": "未确认升级", "resolved": "恢复", "ended": "规则已结束",
         "info": "提示", "warning": "警告", "critical": "严重",
         "all": "全中心", "pipeline": "数据管道", "source": "数据源", "region": "地区",
@@ -57,9 +59,10 @@ def title(settings: Settings, kind: str, alert: dict[str, Any]) -> str:
     """One line. `alert`: a row of ops.alerts, or of bi.fct_alert_events."""
     words = WORDS[settings.language]
     what = "ended" if kind == "resolved" and alert["resolution"] == "rule ended" else kind
-    text = f"[{words[alert['severity']]}] {words[what]}: {_subject(settings, alert)}"
+    subject = _subject(settings, alert)
+    text = f"[{words[alert['severity']]}] {words[what]}{words['colon']}{subject}"
     shown = alert["resolved_value"] if kind == "resolved" else alert["value"]
-    return text if shown is None else f"{text}: {_value(shown, alert)}"
+    return text if shown is None else f"{text}{words['colon']}{_value(shown, alert)}"
 
 
 def facts(settings: Settings, alert: dict[str, Any]) -> list[str]:
@@ -71,7 +74,10 @@ def facts(settings: Settings, alert: dict[str, Any]) -> list[str]:
 
     limit = words[f"limit_{alert['comparison']}"].format(limit=_value(alert["fire_at"], alert))
     lines = [
-        f"{_subject(settings, alert)}: {_value(alert['value'], alert)} ({limit})",
+        words["limits"].format(
+            text=f"{_subject(settings, alert)}{words['colon']}{_value(alert['value'], alert)}",
+            limit=limit,
+        ),
         words["since"].format(at=clock(alert["breached_at"]), opened=clock(alert["opened_at"])),
     ]
     if alert["resolved_at"]:
@@ -111,7 +117,8 @@ def _subject(settings: Settings, alert: dict[str, Any]) -> str:
     if metric:
         label = metric.label_zh if settings.language == "zh" else metric.label_en
     whole = alert["scope_type"] in ("all", "pipeline")
-    return f"{label}, {words[alert['scope_type']]}" + ("" if whole else f" {alert['scope_id']}")
+    scope = words[alert["scope_type"]] + ("" if whole else f" {alert['scope_id']}")
+    return f"{label}{words['comma']}{scope}"
 
 
 def _value(value: Decimal, alert: dict[str, Any]) -> str:

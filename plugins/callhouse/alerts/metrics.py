@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FLOOR = ("all", "source", "region", "team", "queue")
+QUEUES = ("all", "source", "region", "queue")
+TEAMS = ("all", "source", "region", "team")
+CALLS = ("all", "source", "region", "team", "queue", "agent")
 AGENT = ("agent",)
+LANE = ("all", "source")
 PIPELINE = ("pipeline",)
 
 
@@ -20,26 +23,26 @@ class Metric:
 
 
 METRICS = {
-    "waiting_now": Metric("Calls waiting", "排队通话数", "count", FLOOR),
-    "longest_wait_seconds": Metric("Longest wait", "最长等待", "seconds", FLOOR),
-    "calls_in_progress": Metric("Calls in progress", "进行中通话数", "count", FLOOR),
-    "agents_ready": Metric("Agents ready", "空闲座席数", "count", FLOOR),
-    "agents_busy": Metric("Agents busy", "通话中座席数", "count", FLOOR),
-    "agents_acw": Metric("Agents in after-call work", "话后处理座席数", "count", FLOOR),
-    "agents_break": Metric("Agents on break", "小休座席数", "count", FLOOR),
+    "waiting_now": Metric("Calls waiting", "排队通话数", "count", QUEUES),
+    "longest_wait_seconds": Metric("Longest wait", "最长等待", "seconds", QUEUES),
+    "calls_in_progress": Metric("Calls in progress", "进行中通话数", "count", CALLS),
+    "agents_ready": Metric("Agents ready", "空闲座席数", "count", TEAMS),
+    "agents_busy": Metric("Agents busy", "通话中座席数", "count", TEAMS),
+    "agents_acw": Metric("Agents in after-call work", "话后处理座席数", "count", TEAMS),
+    "agents_break": Metric("Agents on break", "小休座席数", "count", TEAMS),
     "time_in_state_seconds": Metric("Time in state", "当前状态时长", "seconds", AGENT),
-    "calls_offered_today": Metric("Offered today", "今日呼入", "count", FLOOR),
-    "calls_answered_today": Metric("Answered today", "今日接通", "count", FLOOR),
-    "calls_abandoned_today": Metric("Abandoned today", "今日放弃", "count", FLOOR),
-    "service_level_today": Metric("Service level today", "今日服务水平", "rate", FLOOR),
+    "calls_offered_today": Metric("Offered today", "今日呼入", "count", CALLS),
+    "calls_answered_today": Metric("Answered today", "今日接通", "count", CALLS),
+    "calls_abandoned_today": Metric("Abandoned today", "今日放弃", "count", CALLS),
+    "service_level_today": Metric("Service level today", "今日服务水平", "rate", CALLS),
     "service_level_15min": Metric(
-        "Service level, 15 minutes", "近15分钟服务水平", "rate", FLOOR
+        "Service level, 15 minutes", "近15分钟服务水平", "rate", CALLS
     ),
-    "abandon_rate_today": Metric("Abandon rate today", "今日放弃率", "rate", FLOOR),
-    "abandon_rate_15min": Metric("Abandon rate, 15 minutes", "近15分钟放弃率", "rate", FLOOR),
-    "asa_today": Metric("Average speed of answer today", "今日平均应答速度", "seconds", FLOOR),
-    "aht_today": Metric("Average handle time today", "今日平均处理时长", "seconds", FLOOR),
-    "data_age_seconds": Metric("Age of the live data", "实时数据滞后", "seconds", FLOOR),
+    "abandon_rate_today": Metric("Abandon rate today", "今日放弃率", "rate", CALLS),
+    "abandon_rate_15min": Metric("Abandon rate, 15 minutes", "近15分钟放弃率", "rate", CALLS),
+    "asa_today": Metric("Average speed of answer today", "今日平均应答速度", "seconds", CALLS),
+    "aht_today": Metric("Average handle time today", "今日平均处理时长", "seconds", CALLS),
+    "data_age_seconds": Metric("Age of the live data", "实时数据滞后", "seconds", LANE),
     "lane_silence_seconds": Metric(
         "Silence of the live lane", "实时采集静默时长", "seconds", PIPELINE
     ),

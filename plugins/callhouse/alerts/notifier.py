@@ -17,7 +17,7 @@ from callhouse.alerts import channels, messages
 from callhouse.capture import devices
 from callhouse.settings import Settings
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 10.0
 BEAT_SECONDS = 30.0
 SENDERS = 4
 # Longer than a channel may take to connect and answer, so that no attempt is still on its way.

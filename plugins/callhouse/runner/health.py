@@ -14,7 +14,7 @@ from typing import Any
 
 from callhouse.settings import Settings
 
-NOTIFIER_SECONDS = 60.0  # it looks every 5
+NOTIFIER_SECONDS = 60.0  # it looks every 10
 HEARTBEATS = {
     "airflow-scheduler": "scheduler",
     "airflow-dag-processor": "dag_processor",

@@ -242,17 +242,45 @@ returns boolean language sql stable as $$
 $$;
 
 -- ---------------------------------------------------------------- evaluation
--- Metrics of the pipeline; those of the floor are in live.metric_values. Null: not known.
+-- Metrics of the floor as the live lane has them, and those of the pipeline. Null: not known.
 create or replace function ops.alert_values(moment timestamptz, wanted text[])
 returns table (
     metric text, scope_type text, scope_id text, value numeric, measured_at timestamptz
 )
 language plpgsql stable as $$
+declare
+    silent text[];
 begin
-    if to_regclass('live.metric_values') is not null then
+    if not wanted <@ array[
+        'open_incidents', 'unacknowledged_incidents', 'held_days', 'published_age_seconds',
+        'lane_silence_seconds'
+    ] then
+        -- A lane that has stopped leaves callers waiting for ever, or nobody: neither is known.
+        silent := array(
+            select s.source from live.sources as s
+            where coalesce(s.looked_at < moment - interval '1 minute', true)
+        );
         return query
-        select v.metric, v.scope_type, v.scope_id, v.value, v.measured_at
+        with blind as materialized (
+            select distinct b.scope_type, b.scope_id
+            from (
+                select q.source, q.queue_id, q.team_id, q.agent_id, q.region_code
+                from live.queue_visits as q where q.source = any(silent)
+                union all
+                select a.source, null, a.team_id, a.agent_id, a.region_code
+                from live.agent_states as a where a.source = any(silent)
+            ) as l
+            cross join lateral (
+                values ('all', '*'), ('source', l.source), ('queue', l.queue_id),
+                ('team', l.team_id), ('agent', l.agent_id), ('region', l.region_code)
+            ) as b (scope_type, scope_id)
+        )
+        select
+            v.metric, v.scope_type, v.scope_id,
+            case when b.scope_type is null or v.metric = 'data_age_seconds' then v.value end,
+            v.measured_at
         from live.metric_values as v
+        left join blind as b on v.scope_type = b.scope_type and v.scope_id = b.scope_id
         where v.metric = any(wanted);
     end if;
     if wanted && array['open_incidents', 'unacknowledged_incidents'] then
