@@ -7,12 +7,13 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import psycopg
 
 from callhouse import bi, security, transform, warehouse
+from callhouse.alerts import rules
 from callhouse.errors import CallhouseError
 from callhouse.orchestration import airflow_users
 from callhouse.runner import preparation
@@ -52,6 +53,7 @@ def load(settings: Settings, report: Callable[[str], None]) -> None:
         stamp.write_text(current, encoding="utf-8")
     if settings.is_demo:
         _load_sample(settings, report)
+        _load_rules(settings, report)
 
 
 def logins(settings: Settings) -> list[Login]:
@@ -122,6 +124,16 @@ def _load_sample(settings: Settings, report: Callable[[str], None]) -> None:
         f"the sample was not published within {PATIENCE_SECONDS} s: look at the DAGs "
         f"land_{SOURCE} and transform at http://{settings.host}:{settings.airflow_port}"
     )
+
+
+def _load_rules(settings: Settings, report: Callable[[str], None]) -> None:
+    """Example rules of alerts, where there has never been one."""
+    with warehouse.connect(settings) as connection:
+        (known,) = warehouse.one(connection, "select count(*) from ops.alert_rules")
+        if not known:
+            now = datetime.now(UTC)
+            rules.synchronise(connection, settings, rules.EXAMPLE, "callhouse", now)
+            report(f"rules of alerts: those of {rules.EXAMPLE.name}")
 
 
 def _waiting(settings: Settings) -> list[str]:

@@ -40,7 +40,7 @@ def test_a_good_rule_is_read_whole() -> None:
     assert (rule.escalate_to, rule.escalate_after_seconds) == ("director", 900)
     assert rule.quiet_from and rule.quiet_from.hour == 22 and rule.quiet_zone == "Asia/Shanghai"
     assert rule.ends and rule.ends.isoformat() == "2027-01-31T00:00:00+00:00"
-    assert parse(scope="team=*").scope == "team=*"
+    assert parse(scope="region=*").scope == "region=*"
 
 
 @pytest.mark.parametrize(
