@@ -413,6 +413,7 @@ def test_who_lost_the_scope_is_told_nothing_more(floor: Floor) -> None:
         floor.read(0)
         # The next one goes to whom it escalates at once.
         floor.read(20)
+        assert "have nobody" not in alerts.sentence(alerts.summary(settings))
         assert floor.ask("select owner from ops.alerts order by alert_id desc limit 1") == [
             ("director",)
         ]
@@ -446,6 +447,22 @@ def test_who_leads_the_team_of_an_agent_sees_the_agents_alerts(floor: Floor) -> 
     finally:
         with people.server(floor.settings) as server:
             server.execute("drop table marts.dim_agent")
+
+
+def test_an_alert_that_nobody_may_be_told_is_no_silence(floor: Floor) -> None:
+    settings = floor.settings
+    floor.rule(owner="manager_queue")
+    with people.server(settings) as server:
+        people.revoke(server, "manager_queue", [("queue", "service")], "root", "moved")
+    try:
+        assert floor.read(20) == ["fired"] and floor.send() == []
+        assert "1 have nobody who may be told" in alerts.sentence(alerts.summary(settings))
+        assert any("nobody" in f.detail and not f.ok for f in diagnosis._alerts(settings))
+        assert floor.read(0) == ["resolved"] and floor.send() == []
+    finally:
+        with people.server(settings) as server:
+            manager = people.Person("manager_queue", "m", (("queue", "service"),))
+            people.ensure(settings, server, manager)
 
 
 # ------------------------------------------------------------------------------ quiet hours

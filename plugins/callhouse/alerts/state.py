@@ -110,7 +110,7 @@ def _connection(settings: Settings, person: str | None) -> Any:
 
 # ------------------------------------------------------------------------------ the state
 def summary(settings: Settings) -> dict[str, Any]:
-    """For `status`: when rules were last looked at, what is open, what did not arrive.
+    """For `status`: when rules were last looked at, what is open, what reached nobody.
 
     `silent_seconds` counts from the start of the database server at the earliest; None: never.
     """
@@ -119,14 +119,17 @@ def summary(settings: Settings) -> dict[str, Any]:
             connection,
             "select w.evaluated_at, extract(epoch from now() - greatest(w.evaluated_at, "
             "case when w.evaluated_at is not null then pg_postmaster_start_time() end))"
-            "::double precision, a.opened, a.waiting, "
+            "::double precision, a.opened, a.waiting, a.unowned, "
             "(select count(*) from ops.notifications where status = 'dead') "
             "from (select count(*) as opened, "
-            "count(*) filter (where acknowledged_at is null) as waiting "
+            "count(*) filter (where acknowledged_at is null) as waiting, "
+            "count(*) filter (where owner is null and escalated_to is null) as unowned "
             "from ops.alerts where resolved_at is null) as a "
             "left join ops.alert_watch as w on true",
         )
-    names = ("evaluated_at", "silent_seconds", "open_alerts", "unacknowledged", "undelivered")
+    names = (
+        "evaluated_at", "silent_seconds", "open_alerts", "unacknowledged", "unowned", "undelivered",
+    )  # fmt: skip
     return dict(zip(names, row, strict=True))
 
 
@@ -139,6 +142,8 @@ def sentence(found: dict[str, Any]) -> str:
         f"alerts: {found['open_alerts']} open ({found['unacknowledged']} not acknowledged), "
         f"{found['undelivered']} dead letters, looked at {looked_at}"
     )
+    if found["unowned"]:
+        text += f"; {found['unowned']} have nobody who may be told"
     if found["silent_seconds"] > SILENT_SECONDS:
         text += f"; the notifier is silent for {found['silent_seconds']:.0f} s"
     return text

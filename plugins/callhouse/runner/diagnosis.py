@@ -165,4 +165,6 @@ def _alerts(settings: Settings) -> Iterator[Finding]:
         fix = f"run `make up`; if it stays so, read {settings.log_directory / 'notifier.log'}"
     elif found["undelivered"]:
         fix = "`./callhouse alert dead-letters` says why; then `--again`"
+    elif found["unowned"]:
+        fix = "see `./callhouse alert list`; give their rules another owner, or grant the scope"
     yield Finding("alerts", not fix, alerting.sentence(found).removeprefix("alerts: "), fix)
