@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import psycopg
 from psycopg import sql
 
-from callhouse import transform, warehouse
+from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import store
 from callhouse.settings import Settings
@@ -40,9 +40,12 @@ def install(settings: Settings, report: Report = print) -> None:
         )[0]
         if made == current and not changed:
             return
+        if not warehouse.one(
+            connection, "select obj_description('reference'::regnamespace) is not null"
+        )[0]:
+            raise CallhouseError("waits for the seeds, which `make up` and `transform` load")
         connection.execute("comment on schema live_intake is null")
     report("live: views of the staging models")
-    transform.prepare(settings, dbt.quiet)  # seeds, which the views read
     dbt.run(
         settings, "run", "--target", "live", "--target-path", str(dbt.target(settings) / "live"),
         "--select", *(f"+{model}" for model in MODELS), report=dbt.quiet,
@@ -151,7 +154,18 @@ def follow(connection: psycopg.Connection, feed: Feed) -> None:
 
 def seen(connection: psycopg.Connection, source: str) -> None:
     """Note that everything the source has written until now is here."""
-    connection.execute("update live.sources set looked_at = now() where source = %s", [source])
+    connection.execute(
+        "update live.sources set looked_at = now() where source = %s "
+        "and obj_description('live_intake'::regnamespace) is not null",
+        [source],
+    )
+
+
+def learn(settings: Settings) -> None:
+    """Work out what today's quarters of an hour usually bring, once the marts are there."""
+    with warehouse.connect(settings) as connection:
+        if _exists(connection, "marts.agg_queue_15min"):
+            connection.execute("select live.learn(source) from live.sources")
 
 
 def is_live(connection: psycopg.Connection, source: str) -> bool:
