@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from callhouse.simulate import queue_log
@@ -55,7 +55,7 @@ class Episode:
 
     def lines(self) -> Iterator[tuple[float, str]]:
         """(instant, line) in order of time. The same episode has the same lines."""
-        date = (datetime.fromtimestamp(self.began_at) + UTC_OFFSET).date()
+        date = (datetime.fromtimestamp(self.began_at, UTC) + UTC_OFFSET).date()
         # Weekends and holidays are quiet: play the nearest day that is neither.
         day = date - timedelta(days=max(date.weekday() - 4, 0))
         world = Centre(self.seed, day, 1, self.calls_per_day, None).run()
