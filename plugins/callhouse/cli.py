@@ -106,6 +106,7 @@ def up() -> None:
     from callhouse import demo, runner
 
     settings = _settings()
+    demo.declare(settings)
     runner.up(settings, _say)
     demo.load(settings, _say)
     print()
@@ -216,16 +217,33 @@ def collect(
     import signal
     import threading
 
-    from callhouse.live import collectors, state
+    from callhouse.live import collectors
 
     found = collectors.tails(_settings(), names or [], say=_say)
-    state.install(_settings(), _say)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     for tail in found:
         _say(f"{tail.name}: follows {tail.path}")
-    collectors.collect(found, stop, _say)
+    collectors.collect(_settings(), found, stop, _say)
+
+
+live_lane = typer.Typer(help="What is true on the floor now.", no_args_is_help=True)
+app.add_typer(live_lane, name="live")
+
+
+@live_lane.command("rebuild")
+def live_rebuild(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Sources that a collector brings; all of them.")
+    ] = None,
+) -> None:
+    """Work the state of the floor out from staging: it is then what it was, or should have been."""
+    from callhouse.live import state
+
+    state.install(_settings(), _say)
+    for source, visits in state.rebuild(_settings(), sources or []).items():
+        print(f"{source}: {visits} queue visits of today and yesterday")
 
 
 @app.command()
@@ -418,7 +436,10 @@ def psql(
 
 @app.command()
 def simulate(
-    directory: Annotated[Path, typer.Argument(help="Where to write calls and truth.")],
+    directory: Annotated[
+        Path | None,
+        typer.Argument(help="Where to write calls and truth; with --live the log (else the home)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 42,
     start: Annotated[str, typer.Option("--from", help="First day.")] = "2026-10-05",
     days: Annotated[int, typer.Option(help="How many days.", min=1)] = 35,
@@ -431,10 +452,22 @@ def simulate(
             help="delimited (the default), queue_log, cdr, cel, connect, carrier; repeatable.",
         ),
     ] = None,
+    is_live: Annotated[
+        bool,
+        typer.Option("--live", help="Play days into a queue_log as they happen, until Ctrl-C."),
+    ] = False,
+    speed: Annotated[
+        float, typer.Option(help="With --live: how fast time goes.", min=0.1, max=100)
+    ] = 1.0,
 ) -> None:
     """Write seeded sample calls and, apart from them, the truth about them."""
     from callhouse import simulate as simulation
 
+    if is_live:
+        _play(directory or _settings().home / "live", speed)
+        return
+    if directory is None:
+        raise CallhouseError("name the folder to write to")
     result = simulation.write(
         directory,
         seed=seed,
@@ -449,6 +482,18 @@ def simulate(
         rendering = result.renderings.get(name)
         print(f"{name}: {len(rendering.files if rendering else result.call_files)} files")
     print(f"truth: {result.truth}")
+
+
+def _play(directory: Path, speed: float) -> None:
+    import signal
+    import threading
+
+    from callhouse.simulate import live
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    live.play(directory, speed, stop, _say)
 
 
 @app.command()

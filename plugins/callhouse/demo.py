@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from callhouse import bi, security, transform, warehouse
 from callhouse.alerts import rules
 from callhouse.errors import CallhouseError
 from callhouse.orchestration import airflow_users
-from callhouse.runner import preparation
+from callhouse.runner import components, preparation
 from callhouse.security import people
 from callhouse.settings import Settings
 from callhouse.transform import dbt
@@ -34,6 +35,25 @@ class Login:
     user: str
     password: str
     label: str
+
+
+def declare(settings: Settings) -> None:
+    """In the demo: the feed of an exchange that is simulated as it goes, which `up` then starts.
+
+    On the floor only: its numbers are in no mart, where they would change every ten minutes.
+    """
+    mapping = settings.feeds_directory / f"{components.SAMPLE_FEED}.yaml"
+    if not settings.is_demo or mapping.exists():
+        return
+    log = settings.home / "live" / "queue_log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch()
+    mapping.parent.mkdir(parents=True, exist_ok=True)
+    mapping.write_text(
+        f"feed: {components.SAMPLE_FEED}\nvendor: asterisk\nlabel: Sample hotline, live\n"
+        f"country: CN\ntail: {json.dumps(str(log))}\nmarts: false\n",
+        encoding="utf-8",
+    )
 
 
 def load(settings: Settings, report: Callable[[str], None]) -> None:

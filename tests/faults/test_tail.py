@@ -355,7 +355,7 @@ def test_lines_that_are_none_do_not_stop_it(
 def test_two_collectors_take_turns(emptied: Settings, simulated: World, log: Path) -> None:
     """The second finds what the first has landed."""
     lines = simulated.lines["queue_log"][:200]
-    tails = [*collectors.tails(emptied, say=lambda _: None), *collectors.tails(emptied, say=lambda _: None)]
+    tails = [tail for _ in range(2) for tail in collectors.tails(emptied, say=lambda _: None)]
     for place in range(0, 200, 20):
         write(log, *lines[place : place + 20])
         for tail in tails:

@@ -71,7 +71,7 @@ def datasets() -> list[Dataset]:
 
 
 def _alerts() -> Dataset:
-    return _dataset(
+    return made_dataset(
         "fct_alert_events",
         "One row per firing of a rule for a scope: whose, told, acknowledged, resolved. Row "
         "security by scope.",
@@ -220,7 +220,7 @@ def _alerts() -> Dataset:
 
 
 def _access_audit() -> Dataset:
-    return _dataset(
+    return made_dataset(
         "fct_access_audit",
         "One row per access, log-in, refusal or command. Only auditors see rows.",
         (
@@ -292,7 +292,7 @@ def _access_audit() -> Dataset:
 
 def _capture() -> list[Dataset]:
     return [
-        _dataset(
+        made_dataset(
             "capture_status",
             "One row per device: what delivers records, as it was last found.",
             HEALTH,
@@ -314,7 +314,7 @@ def _capture() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_capture_health",
             "One row per device and check, kept when something changed and every 15 minutes.",
             HEALTH,
@@ -329,7 +329,7 @@ def _capture() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_incidents",
             "One row per incident of capture: opened, acknowledged, resolved, back-filled.",
             (
@@ -461,7 +461,7 @@ def _capture() -> list[Dataset]:
 
 def _ledger() -> list[Dataset]:
     return [
-        _dataset(
+        made_dataset(
             "data_status",
             "One row per business day: its state, revision and time of publication.",
             (
@@ -537,7 +537,7 @@ def _ledger() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_landed_units",
             "One row per landed unit (a file, a piece of a log, an hour of a table): "
             "read = staged + open + discarded + duplicates.",
@@ -595,7 +595,7 @@ def _ledger() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_day_balances",
             "One row per published day, source and balance: a fact against what it is made from, "
             "or offered against its outcomes. The checksums are sums over the keys of the rows.",
@@ -636,7 +636,7 @@ def _ledger() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_restatements",
             "One row per restated day, revision and source: totals of both versions.",
             (
@@ -674,7 +674,7 @@ def _ledger() -> list[Dataset]:
             ),
             (("restatements", "count(*)", "Restatements.", "Restatements", "更正数"),),
         ),
-        _dataset(
+        made_dataset(
             "fct_dq_results",
             "One row per expectation and audit, with what was found.",
             (
@@ -717,7 +717,7 @@ def _ledger() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_releases",
             "One row per release of a held day.",
             (
@@ -740,12 +740,13 @@ def _ledger() -> list[Dataset]:
     ]
 
 
-def _dataset(
+def made_dataset(
     name: str,
     description: str,
     columns: tuple[tuple[str, str, str, str, str], ...],
     metrics: tuple[tuple[str, ...], ...],
 ) -> Dataset:
+    """A dataset whose columns and metrics are (name, …) tuples, as above."""
     return Dataset(
         name=name,
         description=description,

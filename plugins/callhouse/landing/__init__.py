@@ -266,10 +266,12 @@ class Unit:
         store.save_roster(
             self.connection, self.record, self.feed.name, settlement.days | found.moved | days
         )
-        store.mark_dirty(
-            self.connection, self.record, self.feed.name, self.unit_id,
-            self.shaped(settlement.days | found.moved), f"landed {self.record.name}",
-        )  # fmt: skip
+        changed = self.shaped(settlement.days | found.moved)
+        if registry.is_for_marts(self.feed):
+            store.mark_dirty(
+                self.connection, self.record, self.feed.name, self.unit_id, changed,
+                f"landed {self.record.name}",
+            )  # fmt: skip
         state.move(
             self.connection, self.record, self.feed.name, self.unit_id, days | found.moved
         )  # fmt: skip

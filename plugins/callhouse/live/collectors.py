@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from callhouse.errors import CallhouseError
+from callhouse.live import state
 from callhouse.live.tail import Tail
 from callhouse.settings import Settings
 from callhouse.sources import registry
@@ -17,6 +18,10 @@ from callhouse.sources.contract import Tailed
 LOOK_SECONDS = 0.5
 # Between attempts while the server, or the log, is away.
 RETRY_SECONDS = 3.0
+# How soon the state is kept again after an upgrade, or seeds, have taken its views away.
+KEEP_SECONDS = 20.0
+# How often it is asked anew what today usually brings: the day changes, and weeks are published.
+LEARN_SECONDS = 900.0
 
 Say = Callable[[str], None]
 
@@ -35,13 +40,30 @@ def tails(settings: Settings, names: Sequence[str] = (), say: Say = print) -> li
     return [Tail(settings, feed, path, say=say) for feed, path in found]
 
 
-def collect(found: Sequence[Tail], stop: threading.Event, say: Say) -> None:
-    """Follow every tail until `stop`; whatever goes away is waited for, and told once."""
+def collect(settings: Settings, found: Sequence[Tail], stop: threading.Event, say: Say) -> None:
+    """Follow every tail until `stop`, and keep the state; what goes away is waited for."""
     threads = [threading.Thread(target=_follow, args=(tail, stop, say)) for tail in found]
+    threads.append(threading.Thread(target=_keep, args=(settings, stop, say)))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _keep(settings: Settings, stop: threading.Event, say: Say) -> None:
+    told, learned_at = "", 0.0
+    while not stop.is_set():
+        try:
+            state.install(settings, say)
+            if not learned_at or time.monotonic() - learned_at > LEARN_SECONDS:
+                state.learn(settings)
+                learned_at = time.monotonic()
+            told = ""
+        except (CallhouseError, psycopg.Error, OSError) as problem:
+            if str(problem) != told:
+                told = str(problem)
+                say(f"live: {told}")
+        stop.wait(KEEP_SECONDS)
 
 
 def _follow(tail: Tail, stop: threading.Event, say: Say) -> None:

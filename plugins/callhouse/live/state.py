@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import psycopg
 from psycopg import sql
 
-from callhouse import transform, warehouse
+from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import store
 from callhouse.settings import Settings
@@ -27,18 +27,25 @@ MODELS = ("fct_queue_visits", "fct_agent_connections", "fct_agent_states")
 
 
 def install(settings: Settings, report: Report = print) -> None:
-    """Bring copies and views up to date with the vendors' tables and the dbt project."""
+    """Bring copies and views up to date with the vendors' tables and the dbt project.
+
+    While dbt replaces the views nothing is moved; the rebuild at the end catches up.
+    """
+    current = dbt.project_hash(settings)
     with warehouse.connect(settings) as connection:
         registry.register(connection)
         changed = _make_rows(connection)
         made = warehouse.one(
             connection, "select coalesce(obj_description('live_intake'::regnamespace), '')"
         )[0]
-    current = dbt.project_hash(settings)
-    if made == current and not changed:
-        return
+        if made == current and not changed:
+            return
+        if not warehouse.one(
+            connection, "select obj_description('reference'::regnamespace) is not null"
+        )[0]:
+            raise CallhouseError("waits for the seeds, which `make up` and `transform` load")
+        connection.execute("comment on schema live_intake is null")
     report("live: views of the staging models")
-    transform.prepare(settings, dbt.quiet)  # seeds, which the views read
     dbt.run(
         settings, "run", "--target", "live", "--target-path", str(dbt.target(settings) / "live"),
         "--select", *(f"+{model}" for model in MODELS), report=dbt.quiet,
@@ -122,7 +129,9 @@ def _make_copy(connection: psycopg.Connection, record: Record) -> bool:
             "select r.* from live.touched_agents as t "
             "inner join live.{0} as r on r.source = t.source and r.agent_id = t.agent_id"
         )
-    run("create view live_rows.{0} as " + (" union all ".join(parts) or "select * from live.{0}"))
+    if not parts:  # of a bill: no state is made of it
+        parts.append("select * from live.{0}")
+    run(f"create view live_rows.{{0}} as {' union all '.join(parts)}")
     return True
 
 
@@ -145,14 +154,28 @@ def follow(connection: psycopg.Connection, feed: Feed) -> None:
 
 def seen(connection: psycopg.Connection, source: str) -> None:
     """Note that everything the source has written until now is here."""
-    connection.execute("update live.sources set looked_at = now() where source = %s", [source])
+    connection.execute(
+        "update live.sources set looked_at = now() where source = %s "
+        "and obj_description('live_intake'::regnamespace) is not null",
+        [source],
+    )
+
+
+def learn(settings: Settings) -> None:
+    """Work out what today's quarters of an hour usually bring, once the marts are there."""
+    with warehouse.connect(settings) as connection:
+        if _exists(connection, "marts.agg_queue_15min"):
+            connection.execute("select live.learn(source) from live.sources")
 
 
 def is_live(connection: psycopg.Connection, source: str) -> bool:
-    """Whether a collector brings the source, and its state is kept."""
+    """Whether the state of the source is kept, and can be moved just now."""
     return bool(
         warehouse.one(
-            connection, "select exists (select from live.sources where source = %s)", [source]
+            connection,
+            "select obj_description('live_intake'::regnamespace) is not null "
+            "and exists (select from live.sources where source = %s)",
+            [source],
         )[0]
     )
 
@@ -179,6 +202,8 @@ def move(
     _forget(connection, source, first_day, [_name(record)])
     if not wanted:
         return
+    # A unit of which rows are replayed was here before.
+    run("delete from {table} where source = %(source)s and unit_id = %(unit)s")
     run(
         "insert into {table} select * from {staged} where source = %(source)s "
         "and unit_id = %(unit)s and business_day = any(%(days)s)"

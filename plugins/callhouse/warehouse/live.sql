@@ -286,6 +286,34 @@ begin
 end
 $$;
 
+-- What today's quarters usually bring, from the published days of the same weekday. Safe to repeat.
+create or replace function live.learn(wanted text) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+    zone text := (select time_zone from live.sources where source = wanted);
+    today date := (live.clock() at time zone zone)::date;
+begin
+    delete from live.usual_quarters where source = wanted;
+    insert into live.usual_quarters
+    select
+        wanted,
+        a.queue_id,
+        (today + a.local_interval::time) at time zone zone,
+        today,
+        count(distinct a.business_day),
+        sum(a.calls_offered)::numeric / count(distinct a.business_day),
+        sum(a.calls_answered)::numeric / count(distinct a.business_day),
+        sum(a.calls_abandoned)::numeric / count(distinct a.business_day)
+    from marts.agg_queue_15min as a
+    where
+        a.source = wanted
+        and a.business_day = any (array(
+            select today - 7 * week from generate_series(1, 8) as week
+        ))
+    group by a.queue_id, a.local_interval;
+end
+$$;
+
 -- ---------------------------------------------------------------- who sees it
 do $$
 declare
@@ -503,8 +531,142 @@ where
             and (later.calls_answered = 1 or (later.outcome = 'incomplete' and later.is_last))
     );
 
+-- Queues of today, with what the last fifteen minutes usually bring.
+create or replace view bi.live_queues with (security_invoker, security_barrier) as
+with visits as (
+    select
+        source,
+        queue_id,
+        max(queue_name) as queue_name,
+        count(*) filter (where is_waiting) as waiting_now,
+        max(wait_seconds) filter (where is_waiting) as longest_wait_seconds,
+        max(target_seconds) as target_seconds,
+        sum(calls_offered) as calls_offered,
+        sum(calls_answered) as calls_answered,
+        sum(calls_abandoned) as calls_abandoned,
+        sum(answered_within_target) as answered_within_target,
+        sum(answered_waits) as answered_waits,
+        sum(answered_wait_seconds) as answered_wait_seconds,
+        sum(calls_offered) filter (where is_recent) as calls_offered_15min,
+        sum(calls_answered) filter (where is_recent) as calls_answered_15min,
+        sum(calls_abandoned) filter (where is_recent) as calls_abandoned_15min,
+        sum(answered_within_target) filter (where is_recent) as answered_within_target_15min
+    from bi.live_queue_visits
+    group by source, queue_id
+),
+
+connections as (
+    select
+        source,
+        queue_id,
+        count(*) filter (where is_in_progress) as conversations_now,
+        sum(connections_handled) as connections_handled,
+        sum(handle_seconds) as handle_seconds
+    from bi.live_agent_connections
+    group by source, queue_id
+),
+
+-- The quarters of an hour that the last fifteen minutes lie in, each by its share.
+usual as (
+    select
+        source,
+        queue_id,
+        sum(
+            calls_offered * extract(
+                epoch from least(interval_start_at + interval '15 minutes', live.clock())
+                - greatest(interval_start_at, live.clock() - interval '15 minutes')
+            ) / 900
+        ) as usual_offered_15min
+    from live.usual_quarters
+    where
+        interval_start_at > live.clock() - interval '30 minutes'
+        and interval_start_at < live.clock()
+    group by source, queue_id
+)
+
+select
+    visits.source,
+    s.source_name,
+    visits.queue_id,
+    visits.queue_name,
+    visits.waiting_now,
+    coalesce(visits.longest_wait_seconds, 0) as longest_wait_seconds,
+    visits.target_seconds,
+    coalesce(connections.conversations_now, 0) as conversations_now,
+    visits.calls_offered,
+    visits.calls_answered,
+    visits.calls_abandoned,
+    visits.answered_within_target,
+    visits.answered_waits,
+    visits.answered_wait_seconds,
+    coalesce(connections.connections_handled, 0) as connections_handled,
+    coalesce(connections.handle_seconds, 0) as handle_seconds,
+    coalesce(visits.calls_offered_15min, 0) as calls_offered_15min,
+    coalesce(visits.calls_answered_15min, 0) as calls_answered_15min,
+    coalesce(visits.calls_abandoned_15min, 0) as calls_abandoned_15min,
+    coalesce(visits.answered_within_target_15min, 0) as answered_within_target_15min,
+    usual.usual_offered_15min
+from visits
+inner join live.sources as s on visits.source = s.source
+left join connections
+    on visits.source = connections.source and visits.queue_id = connections.queue_id
+left join usual on visits.source = usual.source and visits.queue_id = usual.queue_id;
+
+-- The floor in one row per source, as far as the reader sees it, with the banner of a silent lane.
+create or replace view bi.live_floor with (security_invoker, security_barrier) as
+select
+    l.source,
+    l.source_name,
+    case when l.is_stale then '⚠ STALE' else '● live' end as lane,
+    to_char(l.looked_at at time zone s.time_zone, 'HH24:MI:SS') as as_of,
+    l.data_age_seconds,
+    coalesce(q.waiting_now, 0) as waiting_now,
+    coalesce(q.longest_wait_seconds, 0) as longest_wait_seconds,
+    coalesce(q.waiting_now, 0) + coalesce(q.conversations_now, 0) as calls_in_progress,
+    coalesce(a.agents_ready, 0) as agents_ready,
+    coalesce(a.agents_busy, 0) as agents_busy,
+    coalesce(a.agents_acw, 0) as agents_acw,
+    coalesce(a.agents_break, 0) as agents_break,
+    coalesce(q.calls_offered, 0) as calls_offered,
+    coalesce(q.calls_answered, 0) as calls_answered,
+    coalesce(q.calls_abandoned, 0) as calls_abandoned,
+    coalesce(q.answered_within_target, 0) as answered_within_target,
+    coalesce(q.answered_waits, 0) as answered_waits,
+    q.answered_wait_seconds,
+    coalesce(q.connections_handled, 0) as connections_handled,
+    q.handle_seconds
+from bi.live_sources as l
+inner join live.sources as s on l.source = s.source
+left join (
+    select
+        source,
+        sum(waiting_now) as waiting_now,
+        max(longest_wait_seconds) as longest_wait_seconds,
+        sum(conversations_now) as conversations_now,
+        sum(calls_offered) as calls_offered,
+        sum(calls_answered) as calls_answered,
+        sum(calls_abandoned) as calls_abandoned,
+        sum(answered_within_target) as answered_within_target,
+        sum(answered_waits) as answered_waits,
+        sum(answered_wait_seconds) as answered_wait_seconds,
+        sum(connections_handled) as connections_handled,
+        sum(handle_seconds) as handle_seconds
+    from bi.live_queues
+    group by source
+) as q on l.source = q.source
+left join (
+    select
+        source,
+        sum(agents_ready) as agents_ready,
+        sum(agents_busy) as agents_busy,
+        sum(agents_acw) as agents_acw,
+        sum(agents_break) as agents_break
+    from bi.live_agents
+    group by source
+) as a on l.source = a.source;
+
 grant select on
-bi.live_sources, bi.live_queue_visits, bi.live_agent_connections, bi.live_agents,
+bi.live_queues, bi.live_floor, bi.live_sources, bi.live_queue_visits, bi.live_agent_connections, bi.live_agents,
 bi.live_lost_callers
 to callhouse_reader;
 
