@@ -13,6 +13,7 @@ now-run, there are no intervals to fill). Always safe: an incident opens once.
 - `report_incidents` failed: an incident has opened, or nobody has acknowledged one in time. The
   message names device, kind, owner and what was found; `docs/operators/capture-health.md` says what
   to do for each kind. It fails once for each, `./callhouse capture incidents` lists what is open.
+- of device `notifier`: nobody is told of alerts, see `docs/operators/alerts.md`.
 - `watch` failed: the warehouse cannot be reached; the next run looks again. `./callhouse doctor`
   tells when nobody has looked for a quarter of an hour.
 - `watch` skipped: nothing new is wrong.

@@ -16,6 +16,7 @@ from urllib.parse import quote
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 
 from callhouse import settings as _callhouse_settings
+from callhouse.bi import alert_pages as _alert_pages
 from callhouse.bi import audit_pages as _audit_pages
 from callhouse.bi import superset_access as _access
 from callhouse.bi import superset_trail as _trail
@@ -162,9 +163,10 @@ BABEL_DEFAULT_LOCALE = _settings.language
 
 
 def FLASK_APP_MUTATOR(app: Any) -> None:  # noqa: N802  # Superset's name
-    """What is added to Superset: mended words, the pages of audits, and the audit trail."""
+    """What is added to Superset: mended words, pages of audits and alerts, the audit trail."""
     _words.mend(app)
     _audit_pages.serve(app, _settings)
+    _alert_pages.serve(app, _settings)
     _trail.install(app, _settings)
 
 

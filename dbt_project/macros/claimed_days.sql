@@ -3,8 +3,11 @@
     `reach` adds as many days before and after each claimed one.
 -#}
 {% macro claimed_days(reach=0) %}
-    {%- if target.name == 'published' -%}
-        {#- Published relations are only read; a day is then always one of "its own days". -#}
+    {%- if target.name in ['published', 'live'] -%}
+        {#-
+            Published relations are only read, and the live lane holds nothing but the days that go
+            on: a day is then always one of "its own days".
+        -#}
         business_day
     {%- else -%}
         {%- set days = [] -%}

@@ -2,6 +2,8 @@
 {% macro generate_schema_name(custom_schema_name, node) %}
     {%- if target.name == 'published' and node.fqn[1] == 'marts' -%}
         marts
+    {%- elif target.name == 'live' and node.resource_type == 'model' -%}
+        {{ target.schema }}
     {%- else -%}
         {{ custom_schema_name | trim if custom_schema_name else target.schema }}
     {%- endif -%}

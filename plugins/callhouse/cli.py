@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from callhouse import cli_callers
+from callhouse import cli_alerts, cli_callers
 from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
@@ -48,6 +48,7 @@ app.add_typer(capture, name="capture")
 audit_trail = typer.Typer(help="Who looked at what.", no_args_is_help=True)
 app.add_typer(audit_trail, name="audit-trail")
 app.add_typer(cli_callers.callers, name="callers")
+app.add_typer(cli_alerts.alert, name="alert")
 access.command("unmask")(cli_callers.unmask)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -105,6 +106,7 @@ def up() -> None:
     from callhouse import demo, runner
 
     settings = _settings()
+    demo.declare(settings)
     runner.up(settings, _say)
     demo.load(settings, _say)
     print()
@@ -127,15 +129,20 @@ def status(as_json: AsJson = False) -> None:
     """Health of the components, addresses, freshness and the state of the data."""
     from callhouse import capture as capturing
     from callhouse import runner
+    from callhouse.alerts import state as alerting
     from callhouse.transform import state
 
     settings = _settings()
     current = runner.status(settings)
     database = {c.name: c.healthy for c in current.components}.get("postgres", False)
     data = state.data_state(settings) if database else {}
-    captured = {"capture": capturing.summary(settings)} if database else {}
+    watched = (
+        {"capture": capturing.summary(settings), "alerts": alerting.summary(settings)}
+        if database
+        else {}
+    )
     if as_json:
-        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, **data, **captured})
+        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, **data, **watched})
     else:
         _print_table(
             ("component", "healthy", "detail"),
@@ -146,8 +153,9 @@ def status(as_json: AsJson = False) -> None:
         print(f"time zone: {current.time_zone}")
         for line in state.sentences(data) if data else ["data: no warehouse to ask"]:
             print(line)
-        if captured:
-            print(capturing.sentence(captured["capture"]))
+        if watched:
+            print(capturing.sentence(watched["capture"]))
+            print(alerting.sentence(watched["alerts"]))
     if not current.healthy:
         raise typer.Exit(NEEDS_A_PERSON)
 
@@ -209,15 +217,33 @@ def collect(
     import signal
     import threading
 
-    from callhouse import live
+    from callhouse.live import collectors
 
-    found = live.tails(_settings(), names or [], say=_say)
+    found = collectors.tails(_settings(), names or [], say=_say)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     for tail in found:
         _say(f"{tail.name}: follows {tail.path}")
-    live.collect(found, stop, _say)
+    collectors.collect(_settings(), found, stop, _say)
+
+
+live_lane = typer.Typer(help="What is true on the floor now.", no_args_is_help=True)
+app.add_typer(live_lane, name="live")
+
+
+@live_lane.command("rebuild")
+def live_rebuild(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Sources that a collector brings; all of them.")
+    ] = None,
+) -> None:
+    """Work the state of the floor out from staging: it is then what it was, or should have been."""
+    from callhouse.live import state
+
+    state.install(_settings(), _say)
+    for source, visits in state.rebuild(_settings(), sources or []).items():
+        print(f"{source}: {visits} queue visits of today and yesterday")
 
 
 @app.command()
@@ -410,7 +436,10 @@ def psql(
 
 @app.command()
 def simulate(
-    directory: Annotated[Path, typer.Argument(help="Where to write calls and truth.")],
+    directory: Annotated[
+        Path | None,
+        typer.Argument(help="Where to write calls and truth; with --live the log (else the home)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 42,
     start: Annotated[str, typer.Option("--from", help="First day.")] = "2026-10-05",
     days: Annotated[int, typer.Option(help="How many days.", min=1)] = 35,
@@ -423,10 +452,22 @@ def simulate(
             help="delimited (the default), queue_log, cdr, cel, connect, carrier; repeatable.",
         ),
     ] = None,
+    is_live: Annotated[
+        bool,
+        typer.Option("--live", help="Play days into a queue_log as they happen, until Ctrl-C."),
+    ] = False,
+    speed: Annotated[
+        float, typer.Option(help="With --live: how fast time goes.", min=0.1, max=100)
+    ] = 1.0,
 ) -> None:
     """Write seeded sample calls and, apart from them, the truth about them."""
     from callhouse import simulate as simulation
 
+    if is_live:
+        _play(directory or _settings().home / "live", speed)
+        return
+    if directory is None:
+        raise CallhouseError("name the folder to write to")
     result = simulation.write(
         directory,
         seed=seed,
@@ -441,6 +482,18 @@ def simulate(
         rendering = result.renderings.get(name)
         print(f"{name}: {len(rendering.files if rendering else result.call_files)} files")
     print(f"truth: {result.truth}")
+
+
+def _play(directory: Path, speed: float) -> None:
+    import signal
+    import threading
+
+    from callhouse.simulate import live
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    live.play(directory, speed, stop, _say)
 
 
 @app.command()
@@ -1054,7 +1107,8 @@ def main() -> None:
 # Commands that show or change data, or what someone may see: the audit trail has them.
 NOTED = (
     "land", "release", "metric", "psql", "access", "quarantine", "retention", "callers",
-    "audit-trail list",
+    "audit-trail list", "alert sync", "alert add", "alert change", "alert end",
+    "alert acknowledge", "alert test", "alert dead-letters",
 )  # fmt: skip
 COMMAND_WORD = re.compile(r"[a-z][a-z_-]*")
 

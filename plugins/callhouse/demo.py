@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import psycopg
 
 from callhouse import bi, security, transform, warehouse
+from callhouse.alerts import rules
 from callhouse.errors import CallhouseError
 from callhouse.orchestration import airflow_users
-from callhouse.runner import preparation
+from callhouse.runner import components, preparation
 from callhouse.security import people
 from callhouse.settings import Settings
 from callhouse.transform import dbt
@@ -35,6 +37,25 @@ class Login:
     label: str
 
 
+def declare(settings: Settings) -> None:
+    """In the demo: the feed of an exchange that is simulated as it goes, which `up` then starts.
+
+    On the floor only: its numbers are in no mart, where they would change every ten minutes.
+    """
+    mapping = settings.feeds_directory / f"{components.SAMPLE_FEED}.yaml"
+    if not settings.is_demo or mapping.exists():
+        return
+    log = settings.home / "live" / "queue_log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch()
+    mapping.parent.mkdir(parents=True, exist_ok=True)
+    mapping.write_text(
+        f"feed: {components.SAMPLE_FEED}\nvendor: asterisk\nlabel: Sample hotline, live\n"
+        f"country: CN\ntail: {json.dumps(str(log))}\nmarts: false\n",
+        encoding="utf-8",
+    )
+
+
 def load(settings: Settings, report: Callable[[str], None]) -> None:
     """Dashboards, and in the demo also people and sample calls. What is there is left alone."""
     stamp = settings.run_directory / "installed"
@@ -52,6 +73,7 @@ def load(settings: Settings, report: Callable[[str], None]) -> None:
         stamp.write_text(current, encoding="utf-8")
     if settings.is_demo:
         _load_sample(settings, report)
+        _load_rules(settings, report)
 
 
 def logins(settings: Settings) -> list[Login]:
@@ -122,6 +144,16 @@ def _load_sample(settings: Settings, report: Callable[[str], None]) -> None:
         f"the sample was not published within {PATIENCE_SECONDS} s: look at the DAGs "
         f"land_{SOURCE} and transform at http://{settings.host}:{settings.airflow_port}"
     )
+
+
+def _load_rules(settings: Settings, report: Callable[[str], None]) -> None:
+    """Example rules of alerts, where there has never been one."""
+    with warehouse.connect(settings) as connection:
+        (known,) = warehouse.one(connection, "select count(*) from ops.alert_rules")
+        if not known:
+            now = datetime.now(UTC)
+            rules.synchronise(connection, settings, rules.EXAMPLE, "callhouse", now)
+            report(f"rules of alerts: those of {rules.EXAMPLE.name}")
 
 
 def _waiting(settings: Settings) -> list[str]:

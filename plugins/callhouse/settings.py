@@ -86,6 +86,22 @@ class Settings:
         return Path(self.environment.get("CALLHOUSE_DEVICES") or self.home / "devices.yaml")
 
     @property
+    def channels_file(self) -> Path:
+        """Where alerts are sent to; its addresses are secrets. It may be missing."""
+        return Path(self.environment.get("CALLHOUSE_CHANNELS") or self.home / "channels.yaml")
+
+    @property
+    def mail_directory(self) -> Path:
+        """Mail folders of people, for alerts that go nowhere else."""
+        return self.home / "mail"
+
+    @property
+    def superset_url(self) -> str:
+        """Address of Superset as people's browsers know it, for links."""
+        given = self.environment.get("CALLHOUSE_SUPERSET_URL")
+        return (given or f"http://127.0.0.1:{self.superset_port}").rstrip("/")
+
+    @property
     def retention_file(self) -> Path:
         """For how many days each class of personal data is kept; it may be missing."""
         return Path(self.environment.get("CALLHOUSE_RETENTION") or self.home / "retention.yaml")

@@ -16,7 +16,8 @@ import pytest
 from tests.faults import nemesis, world
 from tests.faults.world import World
 
-from callhouse import landing, live, warehouse
+from callhouse import landing, warehouse
+from callhouse.live import collectors
 from callhouse.live import tail as tail_module
 from callhouse.live.tail import Tail
 from callhouse.runner import postgres, supervision
@@ -53,7 +54,7 @@ def followed(emptied: Settings, log: Path) -> Iterator[Callable[[float], Tail]]:
     def make(patience: float = 600.0) -> Tail:
         for tail in made:
             tail.close()
-        made.extend(live.tails(emptied, say=lambda _: None))
+        made.extend(collectors.tails(emptied, say=lambda _: None))
         made[-1].patience *= patience / 600.0
         return made[-1]
 
@@ -354,7 +355,7 @@ def test_lines_that_are_none_do_not_stop_it(
 def test_two_collectors_take_turns(emptied: Settings, simulated: World, log: Path) -> None:
     """The second finds what the first has landed."""
     lines = simulated.lines["queue_log"][:200]
-    tails = [*live.tails(emptied, say=lambda _: None), *live.tails(emptied, say=lambda _: None)]
+    tails = [tail for _ in range(2) for tail in collectors.tails(emptied, say=lambda _: None)]
     for place in range(0, 200, 20):
         write(log, *lines[place : place + 20])
         for tail in tails:

@@ -35,6 +35,7 @@ Row = dict[str, Any]
 
 # Kind of every relation that readers can name: whose rows they are.
 CALLS, GROUPS, OPEN, LEDGER, TRAIL = "calls", "groups", "open", "ledger", "trail"
+ALERTS = "alerts"
 RELATIONS = {
     **dict.fromkeys(
         (
@@ -64,6 +65,7 @@ RELATIONS = {
         LEDGER,
     ),
     "fct_access_audit": TRAIL,
+    "fct_alert_events": ALERTS,
 }  # fmt: skip
 # A view over fct_calls, whose rows are grouped: compared in test_sample_truth.
 GROUPED = ("dim_caller",)
@@ -106,6 +108,26 @@ SEES_MASKS = (
 )  # fmt: skip
 ONLY_OF = {"agent_here": "sample_hotline", "manager_there": "other_site"}
 COUNTRY_CODES = ("+86", "+852", "+65", "+81", "+44", "+1")
+# One that fires in each kind of scope, of somebody who is here and of somebody who is not.
+ALERT_OF_EACH_SCOPE = """
+with rules as (
+    insert into ops.alert_rules (rule, valid, metric, scope_type, scope_id, comparison, fire_at,
+        clear_at, for_seconds, severity, owner, channels, reason, managed_by, entered_by)
+    select 'rule_' || n, tstzrange(now(), null), 'waiting_now', kind, id, 'above', 10, 5, 0,
+        'info', 'director', '{}', 'test', 'command', 'test'
+    from (
+        values (1, 'all', '*'), (2, 'pipeline', '*'), (3, 'region', 'CN-GD'), (4, 'region', 'HK'),
+        (5, 'team', 'GZ-A'), (6, 'team', 'X'), (7, 'queue', %(queue)s), (8, 'queue', 'X'),
+        (9, 'agent', '103'), (10, 'agent', 'X')
+    ) as v (n, kind, id)
+    returning *
+)
+insert into ops.alerts (rule, rule_id, metric, scope_type, scope_id, scopes, comparison, fire_at,
+    severity, owner, breached_at, opened_at, value)
+select rule, rule_id, metric, scope_type, scope_id, array[scope_type || '=' || scope_id],
+    comparison, fire_at, severity, owner, now(), now(), 12
+from rules
+"""
 COLUMN_OF = {"region": "region_code", "team": "team_id", "queue": "queue_id", "agent": "agent_id"}
 MAY: dict[str, dict[str, tuple[str, ...]]] = {
     "manager_gd": {"region": ("CN-GD",)},
@@ -128,10 +150,14 @@ def allowed(person: str, kind: str, row: Row) -> bool:
         return person in SEES_GROUPS
     if kind == TRAIL:
         return person == "auditor"
+    if kind == ALERTS and row["scope_type"] == "pipeline":
+        return person in SEES_LEDGER
     if person in SEES_ALL:
         return True
     if person in ONLY_OF and row.get("source") != ONLY_OF[person]:
         return False
+    if kind == ALERTS:
+        return row["scope_id"] in MAY.get(person, {}).get(row["scope_type"], ())
     return any(
         COLUMN_OF[scope] in row and row[COLUMN_OF[scope]] in values
         for scope, values in MAY.get(person, {}).items()
@@ -164,6 +190,7 @@ def centre(
             if person.name == "lead_queue":
                 person = people.Person(person.name, "l", (("queue", queue),), level="lead")
             people.ensure(settings, server, person)
+        server.execute(ALERT_OF_EACH_SCOPE, {"queue": queue})
     return settings
 
 
@@ -450,6 +477,8 @@ REFUSED = (
     "select * from staging.members",
     "select * from ops.quarantine",
     "select * from ops.units",
+    "select * from ops.alerts",
+    "select * from ops.notifications",
     "select * from pii.callers",
     "select masked from pii.callers",
     "select * from sec.entitlement",
@@ -490,6 +519,7 @@ REFUSED = (
     "select pg_export_snapshot()",
     # functions of the pipeline
     "select ops.publish(1)",
+    "select ops.evaluate_alerts(now())",
     "select sec.keep_history()",
     # writing
     "insert into sec.entitlement values ('lead_gz_a', 'all', '*')",

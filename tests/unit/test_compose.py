@@ -54,7 +54,7 @@ def text() -> str:
 @pytest.fixture(scope="module")
 def services(text: str, variables: dict[str, str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = interpolate(yaml.safe_load(text), variables)["services"]
-    assert len(found) == 11
+    assert len(found) == 12
     return found
 
 
@@ -102,7 +102,7 @@ def test_each_service_has_the_secrets_it_needs_and_makes_none(
         assert f"CALLHOUSE_SECRET_{secret.upper()}" in superset
     asked = {
         secret
-        for folder in ("landing", "transform", "quality", "security", "orchestration")
+        for folder in ("alerts", "landing", "transform", "quality", "security", "orchestration")
         for file in (ROOT / "plugins" / "callhouse" / folder).rglob("*.py")
         for secret in re.findall(r"""\.secret\(["']([a-z_]+)["']\)""", file.read_text("utf-8"))
     }

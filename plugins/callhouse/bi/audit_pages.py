@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from callhouse.bi.superset_access import WAREHOUSE
+from callhouse.bi.superset_access import personal_connection
 from callhouse.errors import CallhouseError
-from callhouse.security import check_person, login_password
 from callhouse.settings import Settings
 
 ADDRESS = "/audits/"
@@ -30,20 +29,9 @@ def serve(app: Any, settings: Settings) -> None:
 
 def reads_ledger(settings: Settings, user: str) -> bool:
     """Whether the ledger has rows for `user`; nobody but people of the warehouse has any."""
-    import psycopg2
-
     try:
-        person = check_person(user)
-        connection = psycopg2.connect(
-            host=settings.database_host, port=settings.postgres_port, dbname=WAREHOUSE,
-            user=person, password=login_password(settings, person), connect_timeout=10,
-            application_name="callhouse superset",
-        )  # fmt: skip
-    except (CallhouseError, psycopg2.OperationalError):
-        return False
-    try:
-        with connection, connection.cursor() as cursor:
+        with personal_connection(settings, user) as connection, connection.cursor() as cursor:
             cursor.execute("select sec.reads_ledger()")
             return bool(cursor.fetchone()[0])
-    finally:
-        connection.close()
+    except CallhouseError:
+        return False

@@ -50,7 +50,7 @@ def dashboard(board: Board, catalogue: Catalogue, language: str) -> dict[str, An
             "shared_label_colors": [],
             "map_label_colors": {},
             "cross_filters_enabled": True,
-            "refresh_frequency": 0,
+            "refresh_frequency": board.refresh_seconds,
             "timed_refresh_immune_slices": [],
             "expanded_slices": {},
             "default_filters": "{}",

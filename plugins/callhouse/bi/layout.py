@@ -69,6 +69,7 @@ class Board:
     description: str
     filters: tuple[Filter, ...]
     rows: tuple[Row, ...]
+    refresh_seconds: int = 0  # 0: when asked; else every tile is asked for again, past every cache
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
@@ -103,6 +104,7 @@ class _Reader:
             description=self.words(self.take(rest, "board", "description"), "description"),
             filters=tuple(self.filter(f) for f in rest.pop("filters", [])),
             rows=tuple(self.row(r) for r in self.take(rest, "board", "rows")),
+            refresh_seconds=int(rest.pop("refresh_seconds", 0)),
         )
         if rest:
             raise self.fail("board", f"unknown keys {', '.join(sorted(rest))}")

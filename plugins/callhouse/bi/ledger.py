@@ -1,4 +1,4 @@
-"""Datasets of the views in warehouse/{ledger,capture,trail}.sql, which dbt does not know."""
+"""Datasets of the views in warehouse/{ledger,capture,alerts,trail}.sql, which dbt does not know."""
 
 from __future__ import annotations
 
@@ -67,11 +67,160 @@ HEALTH = (
 
 def datasets() -> list[Dataset]:
     """The state of days, the ledger (what came in, was checked), who delivers, and who looks."""
-    return [*_ledger(), *_capture(), _access_audit()]
+    return [*_ledger(), *_capture(), _alerts(), _access_audit()]
+
+
+def _alerts() -> Dataset:
+    return made_dataset(
+        "fct_alert_events",
+        "One row per firing of a rule for a scope: whose, told, acknowledged, resolved. Row "
+        "security by scope.",
+        (
+            ("alert_id", "bigint", "Number of the alert.", "Alert", "告警"),
+            ("rule", "text", "Name of the rule.", "Rule", "规则"),
+            ("metric", "text", "What is watched.", "Metric", "指标"),
+            (
+                "scope_type",
+                "text",
+                "all, pipeline, source, region, team, queue or agent.",
+                "Scope",
+                "范围类别",
+            ),
+            ("scope_id", "text", "Which one; * of the whole.", "Of", "范围"),
+            ("severity", "text", "info, warning or critical.", "Severity", "级别"),
+            (
+                "status",
+                "text",
+                "firing, escalated, acknowledged or resolved.",
+                "Status",
+                "状态",
+            ),
+            ("comparison", "text", "Fires above or below the limit.", "Fires", "方向"),
+            ("fire_at", "numeric", "The limit.", "Limit", "阈值"),
+            ("value", "numeric", "When it fired.", "Value", "触发值"),
+            ("reason", "text", "Why it is watched.", "Reason", "监控原因"),
+            OWNER,
+            (
+                "breached_at",
+                INSTANT,
+                "Since when the value had been beyond the limit.",
+                "Since (UTC)",
+                "超限时间（UTC）",
+            ),
+            ("opened_at", INSTANT, "When it fired.", "Fired (UTC)", "触发时间（UTC）"),
+            (
+                "notified_at",
+                INSTANT,
+                "When a channel first took a notification.",
+                "Told (UTC)",
+                "通知时间（UTC）",
+            ),
+            (
+                "escalated_at",
+                INSTANT,
+                "When nobody had acknowledged it in time.",
+                "Escalated (UTC)",
+                "升级时间（UTC）",
+            ),
+            ("escalated_to", "text", "To whom.", "Escalated to", "升级至"),
+            (
+                "acknowledged_at",
+                INSTANT,
+                "When a person took it up.",
+                "Acknowledged (UTC)",
+                "确认时间（UTC）",
+            ),
+            ("acknowledged_by", "text", "Who.", "Acknowledged by", "确认人"),
+            (
+                "resolved_at",
+                INSTANT,
+                "When it was over.",
+                "Resolved (UTC)",
+                "恢复时间（UTC）",
+            ),
+            ("resolved_value", "numeric", "The value then.", "Value then", "恢复值"),
+            ("resolution", "text", "cleared, or rule ended.", "Resolution", "处理结果"),
+            (
+                "notify_seconds",
+                SECONDS,
+                "From firing to the first notification.",
+                "To tell (s)",
+                "通知用时（秒）",
+            ),
+            (
+                "acknowledge_seconds",
+                SECONDS,
+                "From firing to acknowledgement.",
+                "To acknowledge (s)",
+                "确认用时（秒）",
+            ),
+            (
+                "resolve_seconds",
+                SECONDS,
+                "From firing to its end.",
+                "To resolve (s)",
+                "恢复用时（秒）",
+            ),
+            (
+                "undelivered",
+                "bigint",
+                "Notifications that no attempt delivered.",
+                "Undelivered",
+                "未送达数",
+            ),
+        ),
+        (
+            ("alerts_fired", "count(*)", "Firings.", "Alerts", "告警数"),
+            (
+                "alerts_firing",
+                "count(*) filter (where resolved_at is null)",
+                "Alerts that are not over.",
+                "Firing",
+                "未恢复告警数",
+            ),
+            (
+                "alerts_unacknowledged",
+                "count(*) filter (where resolved_at is null and acknowledged_at is null)",
+                "Alerts that nobody has taken up.",
+                "Not acknowledged",
+                "未确认告警数",
+            ),
+            (
+                "alerts_escalated",
+                "count(escalated_at)",
+                "Alerts that nobody had acknowledged in time.",
+                "Escalated",
+                "升级告警数",
+            ),
+            (
+                "alert_mtta_seconds",
+                "avg(acknowledge_seconds)",
+                "Mean time from firing to acknowledgement, of those acknowledged.",
+                "MTTA",
+                "平均确认用时",
+                "seconds",
+            ),
+            (
+                "alert_mttr_seconds",
+                "avg(resolve_seconds)",
+                "Mean time from firing to its end, of those resolved.",
+                "MTTR",
+                "平均恢复用时",
+                "seconds",
+            ),
+            (
+                "notifications_undelivered",
+                "sum(undelivered)",
+                "Notifications that no attempt delivered.",
+                "Undelivered",
+                "未送达通知数",
+            ),
+        ),
+    )
 
 
 def _access_audit() -> Dataset:
-    return _dataset(
+    return made_dataset(
         "fct_access_audit",
         "One row per access, log-in, refusal or command. Only auditors see rows.",
         (
@@ -143,7 +292,7 @@ def _access_audit() -> Dataset:
 
 def _capture() -> list[Dataset]:
     return [
-        _dataset(
+        made_dataset(
             "capture_status",
             "One row per device: what delivers records, as it was last found.",
             HEALTH,
@@ -165,7 +314,7 @@ def _capture() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_capture_health",
             "One row per device and check, kept when something changed and every 15 minutes.",
             HEALTH,
@@ -180,7 +329,7 @@ def _capture() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_incidents",
             "One row per incident of capture: opened, acknowledged, resolved, back-filled.",
             (
@@ -312,7 +461,7 @@ def _capture() -> list[Dataset]:
 
 def _ledger() -> list[Dataset]:
     return [
-        _dataset(
+        made_dataset(
             "data_status",
             "One row per business day: its state, revision and time of publication.",
             (
@@ -388,7 +537,7 @@ def _ledger() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_landed_units",
             "One row per landed unit (a file, a piece of a log, an hour of a table): "
             "read = staged + open + discarded + duplicates.",
@@ -446,7 +595,7 @@ def _ledger() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_day_balances",
             "One row per published day, source and balance: a fact against what it is made from, "
             "or offered against its outcomes. The checksums are sums over the keys of the rows.",
@@ -487,7 +636,7 @@ def _ledger() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_restatements",
             "One row per restated day, revision and source: totals of both versions.",
             (
@@ -525,7 +674,7 @@ def _ledger() -> list[Dataset]:
             ),
             (("restatements", "count(*)", "Restatements.", "Restatements", "更正数"),),
         ),
-        _dataset(
+        made_dataset(
             "fct_dq_results",
             "One row per expectation and audit, with what was found.",
             (
@@ -568,7 +717,7 @@ def _ledger() -> list[Dataset]:
                 ),
             ),
         ),
-        _dataset(
+        made_dataset(
             "fct_releases",
             "One row per release of a held day.",
             (
@@ -591,12 +740,13 @@ def _ledger() -> list[Dataset]:
     ]
 
 
-def _dataset(
+def made_dataset(
     name: str,
     description: str,
     columns: tuple[tuple[str, str, str, str, str], ...],
     metrics: tuple[tuple[str, ...], ...],
 ) -> Dataset:
+    """A dataset whose columns and metrics are (name, …) tuples, as above."""
     return Dataset(
         name=name,
         description=description,

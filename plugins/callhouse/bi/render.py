@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from callhouse.bi import charts, dashboards, datasets, layout, ledger
+from callhouse.bi import charts, dashboards, datasets, floor, layout, ledger
 from callhouse.errors import CallhouseError
 from callhouse.settings import LANGUAGES, REPOSITORY
 
@@ -79,7 +79,8 @@ def _datasets(catalogue: Catalogue, language: str) -> dict[str, dict[str, Any]]:
 
 def _with_ledger(catalogue: Catalogue) -> Catalogue:
     known = {source.name for source in catalogue.datasets}
-    more = [source for source in ledger.datasets() if source.name not in known]
+    made = [*ledger.datasets(), *floor.datasets()]
+    more = [source for source in made if source.name not in known]
     return replace(catalogue, datasets=[*catalogue.datasets, *more])
 
 

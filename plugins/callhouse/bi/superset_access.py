@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from callhouse.errors import CallhouseError
 from callhouse.security import check_person, login_password
 from callhouse.settings import Settings
 
@@ -57,6 +59,27 @@ def connection_mutator(settings: Settings) -> Mutator:
         return mutated, {**params, "poolclass": NullPool, "connect_args": arguments}
 
     return mutate
+
+
+@contextmanager
+def personal_connection(settings: Settings, user: str) -> Iterator[Any]:
+    """A connection as the person who is logged in; CallhouseError for who is no person here."""
+    import psycopg2
+
+    person = check_person(user)
+    try:
+        connection = psycopg2.connect(
+            host=settings.database_host, port=settings.postgres_port, dbname=WAREHOUSE,
+            user=person, password=login_password(settings, person), connect_timeout=10,
+            application_name="callhouse superset",
+        )  # fmt: skip
+    except psycopg2.OperationalError:
+        raise CallhouseError(f"{person!r} has no login here") from None
+    try:
+        with connection:
+            yield connection
+    finally:
+        connection.close()
 
 
 def log_query(url: Any, query: str, schema: str | None = None, *_: Any, **__: Any) -> None:

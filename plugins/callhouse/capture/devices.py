@@ -18,6 +18,7 @@ from callhouse.sources.contract import Feed
 from callhouse.sources.watch import UNDECLARED, Watch
 
 KINDS = ("collector", "pbx", "trunk", "recorder")
+NOTIFIER = "notifier"  # the process that tells of alerts: somebody must tell of it
 # What rows were counted of is counted again where another kind of row, or none before, is meant.
 UPSERT = """
 insert into ops.capture_devices as d ({columns}, registered_at) values ({places}, %(now)s)
@@ -55,7 +56,7 @@ def declare(connection: psycopg.Connection, settings: Settings, now: datetime) -
     for name, feed in feeds.items():
         if name in entered or registry.watch(feed):
             enter_feed(connection, feed, now)
-    known, problems = registry.names(settings), []
+    known, problems = registry.names(settings) | {NOTIFIER}, []
     for feed in feeds.values():
         if registry.tail(feed):
             enter_tail(connection, feed, now)
@@ -127,6 +128,23 @@ def enter_tail(connection: psycopg.Connection, feed: Feed, now: datetime) -> Non
     _enter(connection, values, (), now)
 
 
+def enter_notifier(connection: psycopg.Connection, now: datetime) -> None:
+    """Enter the notifier, when it begins to work."""
+    watch = replace(UNDECLARED, interval_seconds=watching.SHORTEST_INTERVAL)
+    values = {
+        "device": NOTIFIER,
+        "kind": "collector",
+        "label": "Notifier of alerts",
+        "source": None,
+        "records": [],
+        "events_of": None,
+        "time_zone": "UTC",
+        "is_declared": True,
+        **_of_watch(watch),
+    }
+    _enter(connection, values, (), now)
+
+
 def read(file: Path, feeds: dict[str, Feed]) -> list[dict[str, Any]]:
     """The devices that are declared in `file`; none where there is no file."""
     if not file.exists():
@@ -138,7 +156,8 @@ def read(file: Path, feeds: dict[str, Feed]) -> list[dict[str, Any]]:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
             raise item.error("device", f"'{name}': use lower-case letters, digits and _")
         tails = {tail_name(feed) for feed in feeds.values() if registry.tail(feed)}
-        if name in feeds or name in tails or name in {device["device"] for device in found}:
+        taken = {NOTIFIER, *feeds, *tails, *(device["device"] for device in found)}
+        if name in taken:
             raise item.error("device", f"'{name}' is a device already: choose another name")
         events_of = item.text("events_of", "") or None
         if events_of and (events_of not in feeds or not registry.watch(feeds[events_of])):

@@ -23,6 +23,7 @@ from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import heads, links, store
 from callhouse.landing.callers import Callers, Found, hold_keys
+from callhouse.live import state
 from callhouse.security import redaction
 from callhouse.settings import Settings
 from callhouse.sources import registry
@@ -265,9 +266,14 @@ class Unit:
         store.save_roster(
             self.connection, self.record, self.feed.name, settlement.days | found.moved | days
         )
-        store.mark_dirty(
-            self.connection, self.record, self.feed.name, self.unit_id,
-            self.shaped(settlement.days | found.moved), f"landed {self.record.name}",
+        changed = self.shaped(settlement.days | found.moved)
+        if registry.is_for_marts(self.feed):
+            store.mark_dirty(
+                self.connection, self.record, self.feed.name, self.unit_id, changed,
+                f"landed {self.record.name}",
+            )  # fmt: skip
+        state.move(
+            self.connection, self.record, self.feed.name, self.unit_id, days | found.moved
         )  # fmt: skip
         return self._close_entry(sorted(days), settlement)
 

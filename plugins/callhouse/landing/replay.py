@@ -21,6 +21,7 @@ from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import Unit, store
 from callhouse.landing.callers import Found
+from callhouse.live import state
 from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.sources.contract import CUT_OFF, Batch, Feed, FileLayout, RefusedError, Rejected
@@ -295,6 +296,7 @@ class _Again(Unit):
             self.connection, record, source, unit_id, self.shaped(changed),
             f"replayed {record.name}",
         )  # fmt: skip
+        state.move(self.connection, record, source, unit_id, found.days | found.moved)
         self._balance(found.days, len(lines))
         return sorted(set(lines))
 

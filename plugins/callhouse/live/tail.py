@@ -13,7 +13,8 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from callhouse import capture, warehouse
 from callhouse.capture import devices
 from callhouse.errors import CallhouseError
 from callhouse.landing import EPOCH, STABLE_SECONDS, UNFINISHED, Unit
+from callhouse.live import state
 from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.sources.contract import Tailed
@@ -34,6 +36,8 @@ from callhouse.sources.files import LONGEST_LINE
 MARK_BYTES = 1024
 READ_BYTES = 4 << 20
 BEAT_SECONDS = 60.0
+# How often readers are told that nothing waits to be read.
+SEEN_SECONDS = 2.0
 # An exchange writes into the rotated file until it is told; afterwards its last line is whole.
 PATIENCE_SECONDS = 600.0
 # The clocks of a file server and of this machine may differ by as much.
@@ -85,13 +89,35 @@ class Tail:
         self._places: list[Place] | None = None
         self._handles: dict[int, IO[bytes]] = {}
         self._folder_seen: int | None = None
-        self._beat_at = 0.0
+        self._beat_at = self._seen_at = 0.0
+        self._connection: psycopg.Connection | None = None
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files and of the warehouse."""
         for handle in self._handles.values():
             handle.close()
         self._handles.clear()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Let go of the warehouse: the next landing connects anew."""
+        if self._connection:
+            self._connection.close()
+        self._connection = None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[psycopg.Connection]:
+        """A block in the session that stays: it keeps the plans of the state's views."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(
+                self.settings.dsn("callhouse_pipeline"), connect_timeout=10
+            )
+        try:
+            with self._connection.transaction():
+                yield self._connection
+        except psycopg.OperationalError:
+            self.disconnect()
+            raise
 
     def forget(self) -> None:
         """Ask the warehouse again how far it got: what failed may have been committed."""
@@ -111,9 +137,17 @@ class Tail:
         for place in self._known():
             if place.finished_at is None:
                 has_more |= self._read(place)
+        if current and is_settled and not has_more:
+            self._tell_seen()
         if current and time.monotonic() - self._beat_at > BEAT_SECONDS:
             self._beat_idle(current, is_settled=is_settled)
         return has_more
+
+    def _tell_seen(self) -> None:
+        if time.monotonic() - self._seen_at > SEEN_SECONDS:
+            with self._transaction() as connection:
+                state.seen(connection, self.feed.name)
+            self._seen_at = time.monotonic()
 
     # -------------------------------------------------------------------------- places
     def _known(self) -> list[Place]:
@@ -122,6 +156,7 @@ class Tail:
                 if not self._handles:
                     registry.register(connection, self.feed)
                     devices.enter_tail(connection, self.feed, datetime.now(UTC))
+                    state.follow(connection, self.feed)
                 with connection.cursor(row_factory=class_row(Place)) as cursor:
                     self._places = cursor.execute(
                         f"select {', '.join(Place.__dataclass_fields__)} from ops.tail_files "  # noqa: S608
@@ -305,7 +340,7 @@ class Tail:
             place.is_in(handle) if place.offset_bytes else _read(handle, 0, size) == content[:size]
         ):
             return  # truncated, and maybe filled again; what was read is looked for in its copy
-        with warehouse.connect(self.settings) as connection:
+        with self._transaction() as connection:
             moved = connection.execute(
                 "update ops.tail_files set offset_bytes = %s, lines = %s, mark = %s "
                 "where file_id = %s and offset_bytes = %s and finished_at is null",

@@ -65,15 +65,21 @@ COMPONENTS = (
             *("beat", "--loglevel=INFO", "--pidfile="),
         ),
     ),
+    Component("notifier", "airflow", ("python", "-m", "callhouse", "alert", "run")),
 )
 BY_NAME = {component.name: component for component in COMPONENTS}
 # Runs only where a feed follows a log.
 COLLECTOR = Component("collector", "airflow", ("python", "-m", "callhouse", "collect"))
+# Runs only in the demo, which makes this feed: the exchange whose log the collector follows there.
+SAMPLE_FEED = "live_hotline"
+EXCHANGE = Component(
+    "sample-exchange", "airflow", ("python", "-m", "callhouse", "simulate", "--live")
+)  # fmt: skip
 
 
 def named(name: str) -> Component | None:
     """The component called `name`."""
-    return COLLECTOR if name == COLLECTOR.name else BY_NAME.get(name)
+    return {COLLECTOR.name: COLLECTOR, EXCHANGE.name: EXCHANGE, **BY_NAME}.get(name)
 
 
 # Values that an operator may override by setting the same variable.

@@ -12,6 +12,8 @@ import psutil
 import psycopg
 
 from callhouse import capture
+from callhouse.alerts import channels
+from callhouse.alerts import state as alerting
 from callhouse.errors import CallhouseError
 from callhouse.runner import health, lifecycle, postgres, processes, supervision
 from callhouse.security import single_sign_on
@@ -47,6 +49,7 @@ def doctor(settings: Settings) -> list[Finding]:
         *_components(settings),
         *_capture(settings),
         _erasures(settings),
+        *_alerts(settings),
     ]
 
 
@@ -158,3 +161,25 @@ def _erasures(settings: Settings) -> Finding:
     )
     detail = f"{number} not finished" if number else "none half done"
     return Finding("erasures", not number, detail, fix)
+
+
+def _alerts(settings: Settings) -> Iterator[Finding]:
+    """Whether somebody looks at the rules, and whether what is told arrives."""
+    try:
+        names = channels.read(settings).names
+    except CallhouseError as problem:
+        yield Finding("channels", False, str(problem), f"mend {settings.channels_file}")
+    else:
+        yield Finding("channels", True, ", ".join(names))
+    try:
+        found = alerting.summary(settings)
+    except (CallhouseError, psycopg.Error):
+        return  # no warehouse to ask, which the components tell
+    fix = ""
+    if found["silent_seconds"] is None or found["silent_seconds"] > alerting.SILENT_SECONDS:
+        fix = f"run `make up`; if it stays so, read {settings.log_directory / 'notifier.log'}"
+    elif found["undelivered"]:
+        fix = "`./callhouse alert dead-letters` says why; then `--again`"
+    elif found["unowned"]:
+        fix = "see `./callhouse alert list`; give their rules another owner, or grant the scope"
+    yield Finding("alerts", not fix, alerting.sentence(found).removeprefix("alerts: "), fix)

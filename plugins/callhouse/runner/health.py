@@ -14,6 +14,7 @@ from typing import Any
 
 from callhouse.settings import Settings
 
+NOTIFIER_SECONDS = 60.0  # it looks every 10
 HEARTBEATS = {
     "airflow-scheduler": "scheduler",
     "airflow-dag-processor": "dag_processor",
@@ -31,6 +32,8 @@ def answers(settings: Settings, name: str) -> bool:
         return heartbeat_after(airflow_report(settings), name, 0)
     if name == "superset-web":
         return superset_answers(settings)
+    if name == "notifier":
+        return notifier_works(settings, 0)
     # Celery over a database has no ping: its process is all there is to ask.
     wanted = name.removeprefix("superset-").encode()
     return any(_runs_celery(process, wanted) for process in Path("/proc").glob("[0-9]*/cmdline"))
@@ -65,6 +68,15 @@ def heartbeat_after(report: dict[str, Any] | None, name: str, started: float) ->
         return False
     beat = next((v for k, v in part.items() if k.startswith("latest_") and v), None)
     return beat is not None and datetime.fromisoformat(beat).timestamp() >= started
+
+
+def notifier_works(settings: Settings, started: float) -> bool:
+    """Whether the notifier has looked at the rules since `started` and within the last minute."""
+    try:
+        looked_at = (settings.run_directory / "notifier").stat().st_mtime
+    except OSError:
+        return False
+    return looked_at >= max(started, time.time() - NOTIFIER_SECONDS)
 
 
 # Celery over a database answers no ping; what it says when it begins to work is in its log.

@@ -111,7 +111,9 @@ def _judge(
         well = health.heartbeat_after(airflow, name, process.started)
     elif name == "superset-web":
         well = superset
-    elif name == components.COLLECTOR.name:
+    elif name == "notifier":
+        well = health.notifier_works(settings, process.started)
+    elif name in (components.COLLECTOR.name, components.EXCHANGE.name):
         well = True  # whether it gets on, capture health judges by its heartbeats
     else:
         well = health.celery_ready(settings, name, process.started)
@@ -306,7 +308,8 @@ def down(settings: Settings, report: Report) -> None:
             report("Callhouse is not running.")
             return
         if supervisor.answers():
-            _stop(supervisor, [*components.BY_NAME, components.COLLECTOR.name], 15)
+            optional = [components.COLLECTOR.name, components.EXCHANGE.name]
+            _stop(supervisor, [*components.BY_NAME, *optional], 15)
             _stop(supervisor, ["postgres"], 40)
             supervisor.shut_down()
             deadline = time.monotonic() + 15

@@ -52,7 +52,12 @@ def products(settings: Settings) -> list[str]:
     from callhouse.sources import registry  # takes long to import
 
     follows = any(registry.tail(feed) for feed in registry.feeds(settings))
-    return [*components.BY_NAME, *([components.COLLECTOR.name] if follows else [])]
+    plays = (settings.feeds_directory / f"{components.SAMPLE_FEED}.yaml").exists()
+    return [
+        *components.BY_NAME,
+        *([components.COLLECTOR.name] if follows else []),
+        *([components.EXCHANGE.name] if plays else []),
+    ]
 
 
 def socket_path(settings: Settings) -> Path:

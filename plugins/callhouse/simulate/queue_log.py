@@ -90,18 +90,7 @@ def write(
     directory: Path, played: World, start: date, days: int, seed: int, dirt: bool
 ) -> Rendering:
     """Write the files of `played` into `directory`/queue_log."""
-    epoch = first_second(start)
-    log = _Log(epoch)
-    for offset in range(days):
-        log.add(
-            offset * world.DAY, 0, f"NONE|NONE|NONE|{'CONFIGRELOAD' if offset else 'QUEUESTART'}|"
-        )
-    for number, call in enumerate(played.calls, start=1):
-        log.call(call, number)
-    for agent in played.agents:
-        for session in sessions(agent):
-            log.session(session)
-    log.entries.sort(key=itemgetter(0, 1))
+    log, epoch = _log(played, start, days), first_second(start)
     files: list[list[str]] = [[] for _ in range(days)]
     for at, _, line in log.entries:
         files[min((at - epoch) // world.DAY, days - 1)].append(line)
@@ -133,6 +122,27 @@ def write(
             "connections_carried": log.connections,
         },
     )
+
+
+def _log(played: World, start: date, days: int) -> _Log:
+    """Every line of the log, in order."""
+    log = _Log(first_second(start))
+    for offset in range(days):
+        log.add(
+            offset * world.DAY, 0, f"NONE|NONE|NONE|{'CONFIGRELOAD' if offset else 'QUEUESTART'}|"
+        )
+    for number, call in enumerate(played.calls, start=1):
+        log.call(call, number)
+    for agent in played.agents:
+        for session in sessions(agent):
+            log.session(session)
+    log.entries.sort(key=itemgetter(0, 1))
+    return log
+
+
+def lines(played: World, start: date) -> list[str]:
+    """The log of one day, clean."""
+    return [line for _, _, line in _log(played, start, 1).entries]
 
 
 class _Log:

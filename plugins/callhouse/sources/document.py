@@ -17,8 +17,9 @@ import yaml
 
 from callhouse.errors import CallhouseError
 
-# How files come, and when, is no vendor's business: the registry reads it, every feed may say it.
-DELIVERY = ("location", "tail", "watch")
+# How files come, when, and what for, is no vendor's business: the registry reads it, every feed may
+# say it.
+DELIVERY = ("location", "marts", "tail", "watch")
 
 
 class _Loader(yaml.BaseLoader):

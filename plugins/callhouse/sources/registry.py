@@ -98,6 +98,13 @@ def tail(item: Feed) -> Path | None:
     return path
 
 
+def is_for_marts(item: Feed) -> bool:
+    """Whether landed days are built: not where `marts: false` keeps the feed on the live floor."""
+    if not item.file.exists():  # its mapping is gone, the rest of its rows is still on the way
+        return True
+    return document.read(item.file).text("marts", "true", ("true", "false")) == "true"
+
+
 def watch(item: Feed) -> watching.Watch | None:
     """How the feed's source delivers, where its YAML says so under `watch`."""
     node = document.read(item.file)
@@ -170,6 +177,7 @@ def _load(settings: Settings, file: Path) -> Feed:
     loaded = cast(Feed, _mapping(vendor).load(file, settings.time_zone))
     location(loaded)
     tail(loaded)
+    is_for_marts(loaded)
     watch(loaded)
     return loaded
 

@@ -98,6 +98,11 @@ def prepare(settings: Settings, report: Report = print) -> None:
         loaded = "select obj_description('reference'::regnamespace)"
         seeds = dbt.project_hash(settings, ".csv")
         is_seeded = warehouse.one(connection, loaded)[0] == seeds
+        if not is_seeded:
+            # Seeds are made anew, and what reads them goes: no state is moved until its views are
+            # back.
+            connection.execute("set local role callhouse_owner")
+            connection.execute("comment on schema live_intake is null")
     manifest = dbt.manifest(settings, is_seeding=not is_seeded)
     with warehouse.connect(settings) as connection:
         for change in marts.synchronise(connection, marts.from_manifest(manifest)):

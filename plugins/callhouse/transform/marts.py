@@ -22,11 +22,12 @@ SCOPE_COLUMNS = {
     "agent_id": "agent",
 }
 
-# Views of warehouse/ledger.sql and capture.sql: their owner reads for the reader, and each says
+# Views of warehouse/{ledger,capture,alerts}.sql: their owner reads for the reader, and each says
 # for whom.
 LEDGER = (
     "data_status", "fct_landed_units", "fct_landed_days", "fct_day_balances", "fct_restatements",
     "fct_dq_results", "fct_releases", "capture_status", "fct_capture_health", "fct_incidents",
+    "fct_alert_events",
 )  # fmt: skip
 
 # `comment on …` of the view of callers, which no dbt contract describes.

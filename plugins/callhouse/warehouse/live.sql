@@ -1,5 +1,11 @@
--- The live lane: how far each file that a collector follows was read. A row moves in the
--- transaction that lands what was read, so that no line is lost and none comes twice.
+-- The live lane: how far each file that a collector follows was read, what has come of the days
+-- that go on, and what it means now. A row moves in the transaction that lands what was read, so
+-- that no line is lost and none comes twice.
+create schema if not exists live authorization callhouse_owner;
+create schema if not exists live_rows authorization callhouse_owner;
+create schema if not exists live_intake authorization callhouse_owner;
+grant usage on schema live to callhouse_reader;
+
 set role callhouse_owner;
 
 create table if not exists ops.tail_files (
@@ -18,5 +24,795 @@ create table if not exists ops.tail_files (
 );
 create unique index if not exists tail_files_current
 on ops.tail_files (feed, path) where is_current;
+
+-- ---------------------------------------------------------------- the rows of the days that go on
+-- Sources that a collector brings. `live.<table>` copies what is staged of them today and yesterday
+-- (made by callhouse.live.state); the staging models, kept as views in `live_intake` by dbt target
+-- `live`, read `live_rows.<table>`: the copied rows of the calls and agents that are touched here.
+-- So a vendor's meaning stays in one place, and its cost goes with what has just come.
+create table if not exists live.sources (
+    source text primary key references ops.sources,
+    source_name text not null,
+    time_zone text not null,
+    looked_at timestamptz,            -- when the collector last saw that it has everything
+    newest_event_at timestamptz
+);
+
+-- Filled and emptied within a transaction: nobody else ever sees a row of it.
+create unlogged table if not exists live.touched_calls (
+    source text not null,
+    call_id text not null,
+    is_written boolean not null,      -- else only read: an agent's other calls
+    primary key (source, call_id)
+);
+create unlogged table if not exists live.touched_agents (
+    source text not null,
+    agent_id text not null,
+    is_written boolean not null,
+    primary key (source, agent_id)
+);
+
+-- ---------------------------------------------------------------- state
+create table if not exists live.queue_visits (
+    source text not null,
+    call_id text not null,
+    visit_number integer not null,
+    business_day date not null,
+    queue_id text not null,
+    queue_name text not null,
+    agent_id text not null,
+    agent_name text not null,
+    team_id text not null,
+    team_name text not null,
+    region_code text not null,
+    region_name text not null,
+    channel text not null,
+    hotline_id text not null,
+    outcome text not null,            -- incomplete: waits, as far as is known
+    caller_token uuid,
+    entered_at timestamptz not null,
+    left_at timestamptz,
+    target_seconds numeric,
+    wait_seconds numeric,
+    calls_offered integer not null,
+    calls_answered integer not null,
+    calls_abandoned integer not null,
+    answered_within_target integer not null,
+    short_abandons integer not null,
+    answered_waits integer not null,
+    answered_wait_seconds numeric,
+    is_last boolean not null,         -- of the call: from an earlier one it has gone on
+    primary key (source, call_id, visit_number)
+);
+create index if not exists queue_visits_day on live.queue_visits (business_day);
+create index if not exists queue_visits_waiting on live.queue_visits (entered_at)
+where outcome = 'incomplete' and is_last;
+create index if not exists queue_visits_caller on live.queue_visits (source, caller_token);
+
+create table if not exists live.agent_connections (
+    source text not null,
+    call_id text not null,
+    connection_number integer not null,
+    business_day date not null,
+    queue_id text not null,
+    queue_name text not null,
+    agent_id text not null,
+    agent_name text not null,
+    team_id text not null,
+    team_name text not null,
+    region_code text not null,
+    region_name text not null,
+    connected_at timestamptz not null,
+    ended_at timestamptz,
+    connections_handled integer not null,
+    handle_seconds numeric not null,
+    is_last boolean not null,
+    primary key (source, call_id, connection_number)
+);
+create index if not exists agent_connections_day on live.agent_connections (business_day);
+create index if not exists agent_connections_open on live.agent_connections (connected_at)
+where ended_at is null and is_last;
+
+-- States tile an agent's login; what is open reaches as far as it may, at most 16 hours ahead: the
+-- state now is the one that `now()` is in, and after-call work ends by itself.
+create table if not exists live.agent_states (
+    source text not null,
+    agent_id text not null,
+    started_at timestamptz not null,
+    ended_at timestamptz not null,
+    business_day date not null,
+    agent_name text not null,
+    team_id text not null,
+    team_name text not null,
+    region_code text not null,
+    region_name text not null,
+    queue_id text not null,
+    queue_name text not null,
+    state text not null,
+    reason text,
+    call_id text,
+    primary key (source, agent_id, started_at)
+);
+
+-- What a quarter of an hour of today usually brings: mean of the same weekday in eight weeks.
+create table if not exists live.usual_quarters (
+    source text not null,
+    queue_id text not null,
+    interval_start_at timestamptz not null,
+    business_day date not null,
+    days integer not null,
+    calls_offered numeric not null,
+    calls_answered numeric not null,
+    calls_abandoned numeric not null,
+    primary key (source, queue_id, interval_start_at)
+);
+
+-- What time it is. Comparisons with the truth of a simulated day set it.
+create or replace function live.clock() returns timestamptz
+language sql stable set search_path = pg_catalog as $$
+    select coalesce(
+        nullif(current_setting('callhouse.clock', true), '')::timestamptz, statement_timestamp()
+    )
+$$;
+
+-- The first day of a source that still goes on: yesterday's logins and calls reach into today.
+create or replace function live.first_day(wanted text) returns date
+language sql stable set search_path = pg_catalog as $$
+    select (live.clock() at time zone time_zone)::date - 1
+    from ops.sources where source = wanted
+$$;
+
+-- ---------------------------------------------------------------- moving
+-- Calls and agents that have to be read so that those touched come out right. An agent's events of
+-- no call are always read; of the agent's calls the latest three, and all since the arrival of a
+-- touched call: after-call work belongs to the conversation before it.
+create or replace function live.widen(wanted text) returns void
+language plpgsql set search_path = pg_catalog as $$
+begin
+    -- After-call work that names no call changes the agent's call before it.
+    insert into live.touched_calls (source, call_id, is_written)
+    select distinct wanted, latest.call_id, true
+    from live.touched_agents as a
+    cross join lateral (
+        select e.call_id
+        from live.asterisk_events as e
+        where
+            e.source = wanted and e.agent_id = a.agent_id
+            and e.event = 'CONNECT' and e.call_id is not null
+        order by e.event_at desc
+        limit 1
+    ) as latest
+    where a.source = wanted
+    on conflict do nothing;
+
+    insert into live.touched_agents (source, agent_id, is_written)
+    select distinct wanted, e.agent_id, true
+    from live.touched_calls as c
+    inner join live.asterisk_events as e on e.source = c.source and e.call_id = c.call_id
+    where c.source = wanted and e.agent_id is not null
+    on conflict do nothing;
+
+    insert into live.touched_calls (source, call_id, is_written)
+    select distinct wanted, read.call_id, false
+    from (
+        select e.agent_id, min(e.began_at) as since
+        from live.touched_calls as c
+        inner join live.asterisk_events as e on e.source = c.source and e.call_id = c.call_id
+        where c.source = wanted and c.is_written and e.agent_id is not null
+        group by e.agent_id
+    ) as a
+    inner join live.asterisk_events as read
+        on read.source = wanted and read.agent_id = a.agent_id and read.event_at >= a.since
+    where read.call_id is not null
+    union
+    select wanted, latest.call_id, false
+    from live.touched_agents as a
+    cross join lateral (
+        select e.call_id
+        from live.asterisk_events as e
+        where e.source = wanted and e.agent_id = a.agent_id and e.call_id is not null
+        group by e.call_id
+        order by max(e.event_at) desc
+        limit 3
+    ) as latest
+    where a.source = wanted
+    on conflict do nothing;
+end
+$$;
+
+-- Work the state of the touched calls and agents out anew, from what is copied of them.
+create or replace function live.renew(wanted text) returns void
+language plpgsql set search_path = pg_catalog set jit = off as $$
+begin
+    perform live.widen(wanted);
+
+    delete from live.queue_visits as s using live.touched_calls as t
+    where t.source = wanted and t.is_written and s.source = wanted and s.call_id = t.call_id;
+    insert into live.queue_visits
+    select
+        v.source, v.call_id, v.visit_number, v.business_day, v.queue_id, v.queue_name,
+        v.agent_id, v.agent_name, v.team_id, v.team_name, v.region_code, v.region_name,
+        v.channel, v.hotline_id, v.outcome, c.caller_token, v.entered_at, v.left_at,
+        v.target_seconds, v.wait_seconds, v.calls_offered, v.calls_answered, v.calls_abandoned,
+        v.answered_within_target, v.short_abandons, v.answered_waits, v.answered_wait_seconds,
+        v.visit_number = max(v.visit_number) over (partition by v.source, v.call_id)
+    from live_intake.fct_queue_visits as v
+    inner join live.touched_calls as t on t.source = v.source and t.call_id = v.call_id
+    left join live_intake.int_calls__unioned as c
+        on c.source = v.source and c.call_id = v.call_id and c.business_day = v.business_day
+    where t.source = wanted and t.is_written;
+
+    delete from live.agent_connections as s using live.touched_calls as t
+    where t.source = wanted and t.is_written and s.source = wanted and s.call_id = t.call_id;
+    insert into live.agent_connections
+    select
+        n.source, n.call_id, n.connection_number, n.business_day, n.queue_id, n.queue_name,
+        n.agent_id, n.agent_name, n.team_id, n.team_name, n.region_code, n.region_name,
+        n.connected_at, n.ended_at, n.connections_handled, n.handle_seconds,
+        n.connection_number = max(n.connection_number) over (partition by n.source, n.call_id)
+    from live_intake.fct_agent_connections as n
+    inner join live.touched_calls as t on t.source = n.source and t.call_id = n.call_id
+    where t.source = wanted and t.is_written;
+
+    delete from live.agent_states as s using live.touched_agents as t
+    where t.source = wanted and t.is_written and s.source = wanted and s.agent_id = t.agent_id;
+    insert into live.agent_states
+    select
+        s.source, s.agent_id, s.started_at, s.ended_at, s.business_day, s.agent_name, s.team_id,
+        s.team_name, s.region_code, s.region_name, s.queue_id, s.queue_name, s.state, s.reason,
+        s.call_id
+    from live_intake.fct_agent_states as s
+    inner join live.touched_agents as t on t.source = s.source and t.agent_id = s.agent_id
+    where t.source = wanted and t.is_written;
+
+    delete from live.touched_calls where source = wanted;
+    delete from live.touched_agents where source = wanted;
+end
+$$;
+-- Copies of days that are read by index only. With statistics, plans that are kept would be made
+-- anew whenever these change: half a second in which nothing is landed.
+do $$
+declare
+    name text;
+begin
+    foreach name in array array[
+        'touched_calls', 'touched_agents', 'queue_visits', 'agent_connections', 'agent_states'
+    ]
+    loop
+        execute format(
+            'alter table live.%I set (autovacuum_analyze_threshold = 2000000000)', name
+        );
+    end loop;
+end
+$$;
+
+-- What today's quarters usually bring, from the published days of the same weekday. Safe to repeat.
+create or replace function live.learn(wanted text) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+    zone text := (select time_zone from live.sources where source = wanted);
+    today date := (live.clock() at time zone zone)::date;
+begin
+    delete from live.usual_quarters where source = wanted;
+    insert into live.usual_quarters
+    select
+        wanted,
+        a.queue_id,
+        (today + a.local_interval::time) at time zone zone,
+        today,
+        count(distinct a.business_day),
+        sum(a.calls_offered)::numeric / count(distinct a.business_day),
+        sum(a.calls_answered)::numeric / count(distinct a.business_day),
+        sum(a.calls_abandoned)::numeric / count(distinct a.business_day)
+    from marts.agg_queue_15min as a
+    where
+        a.source = wanted
+        and a.business_day = any (array(
+            select today - 7 * week from generate_series(1, 8) as week
+        ))
+    group by a.queue_id, a.local_interval;
+end
+$$;
+
+-- ---------------------------------------------------------------- who sees it
+do $$
+declare
+    relation text;
+    part record;
+    condition text;
+begin
+    foreach relation in array array[
+        'queue_visits', 'agent_connections', 'agent_states', 'usual_quarters', 'sources'
+    ]
+    loop
+        condition := '(select sec.sees_all())';
+        for part in
+            select s.scope, s.name
+            from (
+                values ('region', 'region_code'), ('team', 'team_id'), ('queue', 'queue_id'),
+                ('agent', 'agent_id')
+            ) as s (scope, name)
+            inner join pg_attribute as a on a.attname = s.name
+            where a.attrelid = format('live.%I', relation)::regclass
+        loop
+            condition := condition || format(
+                ' or %I = any ((select sec.scope(%L))::text[])', part.name, part.scope
+            );
+        end loop;
+        if relation = 'sources' then -- names and how fresh they are: everybody's
+            condition := 'true';
+        end if;
+        execute format('alter table live.%I enable row level security', relation);
+        execute format('alter table live.%I force row level security', relation);
+        execute format('drop policy if exists pipeline on live.%I', relation);
+        execute format(
+            'create policy pipeline on live.%I to callhouse_owner using (true) with check (true)',
+            relation
+        );
+        execute format('drop policy if exists reader on live.%I', relation);
+        execute format(
+            'create policy reader on live.%I for select to callhouse_reader using (%s)',
+            relation, condition
+        );
+        execute format('grant select on live.%I to callhouse_reader', relation);
+    end loop;
+end
+$$;
+revoke execute on all functions in schema live from public;
+grant execute on function live.clock() to callhouse_reader;
+
+-- ---------------------------------------------------------------- what it means now
+create or replace view bi.live_sources with (security_invoker, security_barrier) as
+select
+    source,
+    source_name,
+    looked_at,
+    newest_event_at,
+    extract(epoch from live.clock() - looked_at) as data_age_seconds,
+    coalesce(live.clock() - looked_at > interval '15 seconds', true) as is_stale,
+    (live.clock() at time zone time_zone)::date as business_day
+from live.sources;
+
+-- Visits of today. One waits as long as nothing tells of its end, but no longer than two hours: the
+-- line of its end may be lost, and would be the longest wait of the whole day.
+create or replace view bi.live_queue_visits with (security_invoker, security_barrier) as
+select
+    v.source,
+    v.source || ':' || v.call_id as call_key,
+    v.call_id,
+    v.visit_number,
+    v.business_day,
+    v.queue_id,
+    v.queue_name,
+    v.agent_id,
+    v.agent_name,
+    v.team_id,
+    v.team_name,
+    v.region_code,
+    v.region_name,
+    v.channel,
+    v.hotline_id,
+    v.outcome,
+    v.caller_token,
+    v.entered_at,
+    v.left_at,
+    v.target_seconds,
+    coalesce(
+        v.wait_seconds, case when w.waits then extract(epoch from live.clock() - v.entered_at) end
+    ) as wait_seconds,
+    v.calls_offered,
+    v.calls_answered,
+    v.calls_abandoned,
+    v.answered_within_target,
+    v.short_abandons,
+    v.answered_waits,
+    v.answered_wait_seconds,
+    w.waits as is_waiting,
+    w.waits and live.clock() - v.entered_at > v.target_seconds * interval '1 second'
+        as is_over_target,
+    v.entered_at > live.clock() - interval '15 minutes' as is_recent,
+    case
+        when w.waits
+            then row_number() over (
+                partition by v.source, v.queue_id, w.waits order by v.entered_at, v.call_id
+            )
+    end as queue_position
+from live.queue_visits as v
+inner join live.sources as s on v.source = s.source
+cross join lateral (
+    select
+        v.outcome = 'incomplete' and v.is_last
+        and v.entered_at > live.clock() - interval '2 hours' as waits
+) as w
+where
+    v.business_day = (live.clock() at time zone s.time_zone)::date
+    or (w.waits and v.business_day = (live.clock() at time zone s.time_zone)::date - 1);
+
+-- Conversations of today. One goes on while the agent still talks in it, where the agent is known.
+create or replace view bi.live_agent_connections with (security_invoker, security_barrier) as
+select
+    n.source,
+    n.source || ':' || n.call_id as call_key,
+    n.call_id,
+    n.connection_number,
+    n.business_day,
+    n.queue_id,
+    n.queue_name,
+    n.agent_id,
+    n.agent_name,
+    n.team_id,
+    n.team_name,
+    n.region_code,
+    n.region_name,
+    n.connected_at,
+    n.ended_at,
+    n.connections_handled,
+    n.handle_seconds,
+    o.goes_on as is_in_progress
+from live.agent_connections as n
+inner join live.sources as s on n.source = s.source
+cross join lateral (
+    select
+        n.ended_at is null and n.is_last and n.connected_at > live.clock() - interval '16 hours'
+        and (
+            n.agent_id = 'unknown'
+            or exists (
+                select from live.agent_states as a
+                where
+                    a.source = n.source
+                    and a.agent_id = n.agent_id
+                    and a.call_id = n.call_id
+                    and a.state in ('talk', 'hold')
+                    and a.ended_at > live.clock()
+            )
+        ) as goes_on
+) as o
+where
+    n.business_day = (live.clock() at time zone s.time_zone)::date
+    or (o.goes_on and n.business_day = (live.clock() at time zone s.time_zone)::date - 1);
+
+-- Agents who are logged in, and what they do now.
+create or replace view bi.live_agents with (security_invoker, security_barrier) as
+select
+    a.source,
+    a.agent_id,
+    a.agent_name,
+    a.team_id,
+    a.team_name,
+    a.region_code,
+    a.region_name,
+    a.queue_id,
+    a.queue_name,
+    a.state,
+    a.reason,
+    a.call_id,
+    a.started_at,
+    extract(epoch from live.clock() - a.started_at) as state_seconds,
+    (a.state = 'ready')::integer as agents_ready,
+    (a.state in ('ring', 'dial', 'consult', 'talk', 'hold'))::integer as agents_busy,
+    (a.state = 'acw')::integer as agents_acw,
+    (a.state = 'pause')::integer as agents_break
+from live.agent_states as a
+where a.started_at <= live.clock() and a.ended_at > live.clock();
+
+-- Callers who gave up today and whom nobody has talked to since, with their last attempt.
+create or replace view bi.live_lost_callers with (security_invoker, security_barrier) as
+select
+    v.source,
+    v.caller_token,
+    v.call_id,
+    v.queue_id,
+    v.queue_name,
+    v.team_id,
+    v.agent_id,
+    v.region_code,
+    v.region_name,
+    v.entered_at,
+    v.wait_seconds,
+    v.attempts
+from (
+    select
+        *,
+        count(*) over (partition by source, caller_token) as attempts,
+        row_number() over (
+            partition by source, caller_token order by entered_at desc, call_id desc
+        ) as place
+    from bi.live_queue_visits
+    where calls_abandoned = 1 and short_abandons = 0 and caller_token is not null
+) as v
+where
+    v.place = 1
+    and not exists (
+        select from live.queue_visits as later
+        where
+            later.source = v.source
+            and later.caller_token = v.caller_token
+            and later.entered_at > v.entered_at
+            and (later.calls_answered = 1 or (later.outcome = 'incomplete' and later.is_last))
+    );
+
+-- Queues of today, with what the last fifteen minutes usually bring.
+create or replace view bi.live_queues with (security_invoker, security_barrier) as
+with visits as (
+    select
+        source,
+        queue_id,
+        max(queue_name) as queue_name,
+        count(*) filter (where is_waiting) as waiting_now,
+        max(wait_seconds) filter (where is_waiting) as longest_wait_seconds,
+        max(target_seconds) as target_seconds,
+        sum(calls_offered) as calls_offered,
+        sum(calls_answered) as calls_answered,
+        sum(calls_abandoned) as calls_abandoned,
+        sum(answered_within_target) as answered_within_target,
+        sum(answered_waits) as answered_waits,
+        sum(answered_wait_seconds) as answered_wait_seconds,
+        sum(calls_offered) filter (where is_recent) as calls_offered_15min,
+        sum(calls_answered) filter (where is_recent) as calls_answered_15min,
+        sum(calls_abandoned) filter (where is_recent) as calls_abandoned_15min,
+        sum(answered_within_target) filter (where is_recent) as answered_within_target_15min
+    from bi.live_queue_visits
+    group by source, queue_id
+),
+
+connections as (
+    select
+        source,
+        queue_id,
+        count(*) filter (where is_in_progress) as conversations_now,
+        sum(connections_handled) as connections_handled,
+        sum(handle_seconds) as handle_seconds
+    from bi.live_agent_connections
+    group by source, queue_id
+),
+
+-- The quarters of an hour that the last fifteen minutes lie in, each by its share.
+usual as (
+    select
+        source,
+        queue_id,
+        sum(
+            calls_offered * extract(
+                epoch from least(interval_start_at + interval '15 minutes', live.clock())
+                - greatest(interval_start_at, live.clock() - interval '15 minutes')
+            ) / 900
+        ) as usual_offered_15min
+    from live.usual_quarters
+    where
+        interval_start_at > live.clock() - interval '30 minutes'
+        and interval_start_at < live.clock()
+    group by source, queue_id
+)
+
+select
+    visits.source,
+    s.source_name,
+    visits.queue_id,
+    visits.queue_name,
+    visits.waiting_now,
+    coalesce(visits.longest_wait_seconds, 0) as longest_wait_seconds,
+    visits.target_seconds,
+    coalesce(connections.conversations_now, 0) as conversations_now,
+    visits.calls_offered,
+    visits.calls_answered,
+    visits.calls_abandoned,
+    visits.answered_within_target,
+    visits.answered_waits,
+    visits.answered_wait_seconds,
+    coalesce(connections.connections_handled, 0) as connections_handled,
+    coalesce(connections.handle_seconds, 0) as handle_seconds,
+    coalesce(visits.calls_offered_15min, 0) as calls_offered_15min,
+    coalesce(visits.calls_answered_15min, 0) as calls_answered_15min,
+    coalesce(visits.calls_abandoned_15min, 0) as calls_abandoned_15min,
+    coalesce(visits.answered_within_target_15min, 0) as answered_within_target_15min,
+    usual.usual_offered_15min
+from visits
+inner join live.sources as s on visits.source = s.source
+left join connections
+    on visits.source = connections.source and visits.queue_id = connections.queue_id
+left join usual on visits.source = usual.source and visits.queue_id = usual.queue_id;
+
+-- The floor in one row per source, as far as the reader sees it, with the banner of a silent lane.
+create or replace view bi.live_floor with (security_invoker, security_barrier) as
+select
+    l.source,
+    l.source_name,
+    case when l.is_stale then '⚠ STALE' else '● live' end as lane,
+    to_char(l.looked_at at time zone s.time_zone, 'HH24:MI:SS') as as_of,
+    l.data_age_seconds,
+    coalesce(q.waiting_now, 0) as waiting_now,
+    coalesce(q.longest_wait_seconds, 0) as longest_wait_seconds,
+    coalesce(q.waiting_now, 0) + coalesce(q.conversations_now, 0) as calls_in_progress,
+    coalesce(a.agents_ready, 0) as agents_ready,
+    coalesce(a.agents_busy, 0) as agents_busy,
+    coalesce(a.agents_acw, 0) as agents_acw,
+    coalesce(a.agents_break, 0) as agents_break,
+    coalesce(q.calls_offered, 0) as calls_offered,
+    coalesce(q.calls_answered, 0) as calls_answered,
+    coalesce(q.calls_abandoned, 0) as calls_abandoned,
+    coalesce(q.answered_within_target, 0) as answered_within_target,
+    coalesce(q.answered_waits, 0) as answered_waits,
+    q.answered_wait_seconds,
+    coalesce(q.connections_handled, 0) as connections_handled,
+    q.handle_seconds
+from bi.live_sources as l
+inner join live.sources as s on l.source = s.source
+left join (
+    select
+        source,
+        sum(waiting_now) as waiting_now,
+        max(longest_wait_seconds) as longest_wait_seconds,
+        sum(conversations_now) as conversations_now,
+        sum(calls_offered) as calls_offered,
+        sum(calls_answered) as calls_answered,
+        sum(calls_abandoned) as calls_abandoned,
+        sum(answered_within_target) as answered_within_target,
+        sum(answered_waits) as answered_waits,
+        sum(answered_wait_seconds) as answered_wait_seconds,
+        sum(connections_handled) as connections_handled,
+        sum(handle_seconds) as handle_seconds
+    from bi.live_queues
+    group by source
+) as q on l.source = q.source
+left join (
+    select
+        source,
+        sum(agents_ready) as agents_ready,
+        sum(agents_busy) as agents_busy,
+        sum(agents_acw) as agents_acw,
+        sum(agents_break) as agents_break
+    from bi.live_agents
+    group by source
+) as a on l.source = a.source;
+
+grant select on
+bi.live_queues, bi.live_floor, bi.live_sources, bi.live_queue_visits, bi.live_agent_connections, bi.live_agents,
+bi.live_lost_callers
+to callhouse_reader;
+
+-- One row per metric and scope: what alerts are evaluated over. Null: nothing to divide by, or not
+-- known. For the pipeline alone: it sees everything.
+create or replace view live.metric_values as
+with visits as (
+    select
+        s.scope_type,
+        s.scope_id,
+        count(*) filter (where v.is_waiting) as waiting_now,
+        max(v.wait_seconds) filter (where v.is_waiting) as longest_wait_seconds,
+        sum(v.calls_offered) as calls_offered_today,
+        sum(v.calls_answered) as calls_answered_today,
+        sum(v.calls_abandoned) as calls_abandoned_today,
+        sum(v.answered_within_target) as within_today,
+        sum(v.answered_waits) as answered_waits,
+        sum(v.answered_wait_seconds) as answered_wait_seconds,
+        sum(v.calls_answered) filter (where v.is_recent) as answered_15min,
+        sum(v.calls_abandoned) filter (where v.is_recent) as abandoned_15min,
+        sum(v.answered_within_target) filter (where v.is_recent) as within_15min
+    from bi.live_queue_visits as v
+    cross join lateral (
+        values ('all', '*'), ('source', v.source), ('queue', v.queue_id), ('team', v.team_id),
+        ('region', v.region_code), ('agent', v.agent_id)
+    ) as s (scope_type, scope_id)
+    group by s.scope_type, s.scope_id
+),
+
+connections as (
+    select
+        s.scope_type,
+        s.scope_id,
+        count(distinct n.call_key) filter (where n.is_in_progress) as in_progress,
+        sum(n.connections_handled) as connections_handled,
+        sum(n.handle_seconds) as handle_seconds
+    from bi.live_agent_connections as n
+    cross join lateral (
+        values ('all', '*'), ('source', n.source), ('queue', n.queue_id), ('team', n.team_id),
+        ('region', n.region_code), ('agent', n.agent_id)
+    ) as s (scope_type, scope_id)
+    group by s.scope_type, s.scope_id
+),
+
+agents as (
+    select
+        s.scope_type,
+        s.scope_id,
+        sum(a.agents_ready) as agents_ready,
+        sum(a.agents_busy) as agents_busy,
+        sum(a.agents_acw) as agents_acw,
+        sum(a.agents_break) as agents_break,
+        max(a.state_seconds) as state_seconds
+    from bi.live_agents as a
+    cross join lateral (
+        values ('all', '*'), ('source', a.source), ('team', a.team_id), ('region', a.region_code),
+        ('agent', a.agent_id)
+    ) as s (scope_type, scope_id)
+    group by s.scope_type, s.scope_id
+),
+
+ages as (
+    select s.scope_type, s.scope_id, max(l.data_age_seconds) as data_age_seconds
+    from bi.live_sources as l
+    cross join lateral (values ('all', '*'), ('source', l.source)) as s (scope_type, scope_id)
+    group by s.scope_type, s.scope_id
+),
+
+-- Where nothing happens today there is nothing waiting, and nobody ready, all the same.
+scopes as (
+    select scope_type, scope_id from visits
+    union
+    select scope_type, scope_id from connections
+    union
+    select scope_type, scope_id from agents
+    union
+    select scope_type, scope_id from ages
+    union
+    select 'queue', queue_id from live.queue_visits
+    union
+    select 'region', region_code from live.queue_visits
+    union
+    select 'team', team_id from live.agent_states
+    union
+    select 'agent', agent_id from live.agent_states
+)
+
+select
+    m.metric,
+    scopes.scope_type,
+    scopes.scope_id,
+    m.value::numeric as value,
+    live.clock() as measured_at
+from scopes
+left join visits on visits.scope_type = scopes.scope_type and visits.scope_id = scopes.scope_id
+left join connections
+    on connections.scope_type = scopes.scope_type and connections.scope_id = scopes.scope_id
+left join agents on agents.scope_type = scopes.scope_type and agents.scope_id = scopes.scope_id
+left join ages on ages.scope_type = scopes.scope_type and ages.scope_id = scopes.scope_id
+cross join lateral (
+    values
+    ('waiting_now', coalesce(visits.waiting_now, 0)),
+    ('longest_wait_seconds', coalesce(visits.longest_wait_seconds, 0)),
+    (
+        'calls_in_progress',
+        coalesce(visits.waiting_now, 0) + coalesce(connections.in_progress, 0)
+    ),
+    ('agents_ready', coalesce(agents.agents_ready, 0)),
+    ('agents_busy', coalesce(agents.agents_busy, 0)),
+    ('agents_acw', coalesce(agents.agents_acw, 0)),
+    ('agents_break', coalesce(agents.agents_break, 0)),
+    ('time_in_state_seconds', agents.state_seconds),
+    ('calls_offered_today', coalesce(visits.calls_offered_today, 0)),
+    ('calls_answered_today', coalesce(visits.calls_answered_today, 0)),
+    ('calls_abandoned_today', coalesce(visits.calls_abandoned_today, 0)),
+    (
+        'service_level_today',
+        visits.within_today::numeric
+        / nullif(visits.calls_answered_today + visits.calls_abandoned_today, 0)
+    ),
+    (
+        'service_level_15min',
+        visits.within_15min::numeric / nullif(visits.answered_15min + visits.abandoned_15min, 0)
+    ),
+    (
+        'abandon_rate_15min',
+        visits.abandoned_15min::numeric / nullif(visits.answered_15min + visits.abandoned_15min, 0)
+    ),
+    (
+        'abandon_rate_today',
+        visits.calls_abandoned_today::numeric
+        / nullif(visits.calls_answered_today + visits.calls_abandoned_today, 0)
+    ),
+    ('asa_today', visits.answered_wait_seconds / nullif(visits.answered_waits, 0)),
+    ('aht_today', connections.handle_seconds / nullif(connections.connections_handled, 0)),
+    ('data_age_seconds', ages.data_age_seconds)
+) as m (metric, value)
+where
+    scopes.scope_id <> 'none'
+    -- Of waiting calls nobody knows yet whose they will be; of ready agents, for which queue.
+    and (
+        scopes.scope_type not in ('team', 'agent')
+        or m.metric not in ('waiting_now', 'longest_wait_seconds')
+    )
+    and (scopes.scope_type <> 'queue' or m.metric not like 'agents\_%')
+    and (scopes.scope_type = 'agent' or m.metric <> 'time_in_state_seconds')
+    and (scopes.scope_type in ('all', 'source') or m.metric <> 'data_age_seconds');
 
 reset role;

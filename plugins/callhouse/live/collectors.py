@@ -1,0 +1,88 @@
+"""Collectors: what follows the logs of live sources, each in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import psycopg
+
+from callhouse.errors import CallhouseError
+from callhouse.live import state
+from callhouse.live.tail import Tail
+from callhouse.settings import Settings
+from callhouse.sources import registry
+from callhouse.sources.contract import Tailed
+
+LOOK_SECONDS = 0.5
+# Between attempts while the server, or the log, is away.
+RETRY_SECONDS = 3.0
+# How soon the state is kept again after an upgrade, or seeds, have taken its views away.
+KEEP_SECONDS = 20.0
+# How often it is asked anew what today usually brings: the day changes, and weeks are published.
+LEARN_SECONDS = 900.0
+
+Say = Callable[[str], None]
+
+
+def tails(settings: Settings, names: Sequence[str] = (), say: Say = print) -> list[Tail]:
+    """The tails of the feeds called `names`, or all that are configured."""
+    feeds = [registry.feed(settings, name) for name in names] or registry.feeds(settings)
+    found = [
+        (feed, path) for feed in feeds if isinstance(feed, Tailed) and (path := registry.tail(feed))
+    ]
+    followed = {feed.file.stem for feed, _ in found}
+    if missing := [name for name in names if name not in followed]:
+        raise CallhouseError(f"feed {missing[0]} follows nothing: add `tail: PATH` to its YAML")
+    if not found:
+        raise CallhouseError("nothing to collect: no feed has `tail: PATH` in its YAML")
+    return [Tail(settings, feed, path, say=say) for feed, path in found]
+
+
+def collect(settings: Settings, found: Sequence[Tail], stop: threading.Event, say: Say) -> None:
+    """Follow every tail until `stop`, and keep the state; what goes away is waited for."""
+    threads = [threading.Thread(target=_follow, args=(tail, stop, say)) for tail in found]
+    threads.append(threading.Thread(target=_keep, args=(settings, stop, say)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _keep(settings: Settings, stop: threading.Event, say: Say) -> None:
+    told, learned_at = "", 0.0
+    while not stop.is_set():
+        try:
+            state.install(settings, say)
+            if not learned_at or time.monotonic() - learned_at > LEARN_SECONDS:
+                state.learn(settings)
+                learned_at = time.monotonic()
+            told = ""
+        except (CallhouseError, psycopg.Error, OSError) as problem:
+            if str(problem) != told:
+                told = str(problem)
+                say(f"live: {told}")
+        stop.wait(KEEP_SECONDS)
+
+
+def _follow(tail: Tail, stop: threading.Event, say: Say) -> None:
+    told = ""
+    while not stop.is_set():
+        began = time.monotonic()
+        try:
+            has_more = tail.look()
+        except (CallhouseError, psycopg.Error, OSError) as problem:
+            if str(problem) != told:
+                told = str(problem)
+                say(f"{tail.name}: {told}; trying again every {RETRY_SECONDS:.0f} s")
+            tail.forget()
+            tail.disconnect()
+            stop.wait(RETRY_SECONDS)
+            continue
+        if told:
+            say(f"{tail.name}: goes on")
+            told = ""
+        if not has_more:
+            stop.wait(max(0.0, LOOK_SECONDS - (time.monotonic() - began)))
+    tail.close()

@@ -1,0 +1,315 @@
+"""What is true now: state tables in schema `live`, moved with the rows that were just landed.
+
+`live.<table>` copies the staged rows of today and yesterday. The dbt models, kept as views in
+`live_intake` by target `live`, read of them the rows of the calls and agents that a landing has
+touched (views in `live_rows`), and what they say replaces the state of these calls and agents.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Sequence
+
+import psycopg
+from psycopg import sql
+
+from callhouse import warehouse
+from callhouse.errors import CallhouseError
+from callhouse.landing import store
+from callhouse.settings import Settings
+from callhouse.sources import registry
+from callhouse.sources.contract import Feed, Record
+from callhouse.transform import dbt
+from callhouse.transform.dbt import Report
+
+# What the state is made of; dbt adds what these are made of.
+MODELS = ("fct_queue_visits", "fct_agent_connections", "fct_agent_states")
+
+
+def install(settings: Settings, report: Report = print) -> None:
+    """Bring copies and views up to date with the vendors' tables and the dbt project.
+
+    While dbt replaces the views nothing is moved; the rebuild at the end catches up.
+    """
+    current = dbt.project_hash(settings)
+    with warehouse.connect(settings) as connection:
+        registry.register(connection)
+        changed = _make_rows(connection)
+        made = warehouse.one(
+            connection, "select coalesce(obj_description('live_intake'::regnamespace), '')"
+        )[0]
+        if made == current and not changed:
+            return
+        if not warehouse.one(
+            connection, "select obj_description('reference'::regnamespace) is not null"
+        )[0]:
+            raise CallhouseError("waits for the seeds, which `make up` and `transform` load")
+        connection.execute("comment on schema live_intake is null")
+    report("live: views of the staging models")
+    dbt.run(
+        settings, "run", "--target", "live", "--target-path", str(dbt.target(settings) / "live"),
+        "--select", *(f"+{model}" for model in MODELS), report=dbt.quiet,
+    )  # fmt: skip
+    with warehouse.connect(settings) as connection:
+        connection.execute("set role callhouse_owner")
+        connection.execute(
+            sql.SQL("comment on schema live_intake is {}").format(sql.Literal(current))
+        )
+    rebuild(settings)
+
+
+def _make_rows(connection: psycopg.Connection) -> bool:
+    """Make `live.<table>` and `live_rows.<table>`; returns whether one was made anew."""
+    connection.execute("set local role callhouse_owner")
+    copied = {_name(record): record for record in registry.records() if record.partitioned}
+    tables = [
+        name for (name,) in connection.execute(
+            "select relname from pg_class where relnamespace = 'staging'::regnamespace "
+            "and relkind in ('r', 'p') and not relispartition order by relname"
+        )
+    ]  # fmt: skip
+    changed = False
+    for name in tables:
+        if name in copied:
+            changed |= _make_copy(connection, copied[name])
+        else:
+            connection.execute(
+                sql.SQL("create or replace view live_rows.{0} as select * from staging.{0}").format(
+                    sql.Identifier(name)
+                )
+            )
+    # What is open lasts as long as it may: see live.agent_states.
+    connection.execute(
+        "create or replace view live_rows.sources as select source, vendor, label, time_zone, "
+        "'infinity'::timestamptz as newest_event_at from ops.sources"
+    )
+    return changed
+
+
+def _name(record: Record) -> str:
+    return record.table.split(".")[1]
+
+
+def _make_copy(connection: psycopg.Connection, record: Record) -> bool:
+    def columns(schema: str) -> list[tuple[str, str]]:
+        return connection.execute(
+            "select attname::text, format_type(atttypid, atttypmod) from pg_attribute "
+            "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
+            [f"{schema}.{_name(record)}"],
+        ).fetchall()
+
+    def run(statement: str) -> None:
+        connection.execute(sql.SQL(statement).format(sql.Identifier(_name(record))))
+
+    wanted = columns("staging")
+    if columns("live") == wanted:
+        return False
+    run("drop table if exists live.{0} cascade")
+    run("create table live.{0} (like staging.{0})")
+    run("create index on live.{0} (source, business_day)")
+    names, parts = {column for column, _ in wanted}, []
+    if _is_of_calls(record) and "call_id" in names:
+        run("create index on live.{0} (source, call_id)")
+        parts.append(
+            "select r.* from live.touched_calls as t "
+            "inner join live.{0} as r on r.source = t.source and r.call_id = t.call_id"
+        )
+    if record.heads and "call_id" in names and "agent_id" in names:
+        run("create index on live.{0} (source, agent_id, event_at)")
+        run("create index on live.{0} (source) where call_id is null and agent_id is null")
+        parts.append(
+            "select r.* from live.touched_agents as t inner join live.{0} as r "
+            "on r.source = t.source and r.agent_id = t.agent_id where r.call_id is null"
+        )
+        # Of the whole exchange.
+        parts.append("select r.* from live.{0} as r where r.call_id is null and r.agent_id is null")
+    elif not parts and "agent_id" in names:
+        run("create index on live.{0} (source, agent_id)")
+        parts.append(
+            "select r.* from live.touched_agents as t "
+            "inner join live.{0} as r on r.source = t.source and r.agent_id = t.agent_id"
+        )
+    if not parts:  # of a bill: no state is made of it
+        parts.append("select * from live.{0}")
+    run(f"create view live_rows.{{0}} as {' union all '.join(parts)}")
+    return True
+
+
+def _is_of_calls(record: Record) -> bool:
+    """Whether rows are of calls; those that may name one, or none, are of agents."""
+    call = record.by_name.get("call_id")
+    return record.heads is not None or (call is not None and call.required)
+
+
+def follow(connection: psycopg.Connection, feed: Feed) -> None:
+    """Keep the state of a source that a collector brings from now on. Safe to repeat."""
+    connection.execute(
+        "insert into live.sources (source, source_name, time_zone) values (%s, %s, %s) "
+        "on conflict (source) do update set source_name = excluded.source_name, "
+        "time_zone = excluded.time_zone where (sources.source_name, sources.time_zone) "
+        "is distinct from (excluded.source_name, excluded.time_zone)",
+        [feed.name, feed.label, feed.time_zone],
+    )
+
+
+def seen(connection: psycopg.Connection, source: str) -> None:
+    """Note that everything the source has written until now is here."""
+    connection.execute(
+        "update live.sources set looked_at = now() where source = %s "
+        "and obj_description('live_intake'::regnamespace) is not null",
+        [source],
+    )
+
+
+def learn(settings: Settings) -> None:
+    """Work out what today's quarters of an hour usually bring, once the marts are there."""
+    with warehouse.connect(settings) as connection:
+        if _exists(connection, "marts.agg_queue_15min"):
+            connection.execute("select live.learn(source) from live.sources")
+
+
+def is_live(connection: psycopg.Connection, source: str) -> bool:
+    """Whether the state of the source is kept, and can be moved just now."""
+    return bool(
+        warehouse.one(
+            connection,
+            "select obj_description('live_intake'::regnamespace) is not null "
+            "and exists (select from live.sources where source = %s)",
+            [source],
+        )[0]
+    )
+
+
+def move(
+    connection: psycopg.Connection, record: Record, source: str, unit_id: int,
+    days: Iterable[datetime.date],
+) -> None:  # fmt: skip
+    """Take the unit's staged rows of days that go on over, and renew what they touch.
+
+    Nothing where the source is not followed. Within the transaction that stages the rows.
+    """
+    if not record.partitioned or not is_live(connection, source):
+        return
+    (first_day,) = warehouse.one(connection, "select live.first_day(%s)", [source])
+    wanted = [day for day in days if day >= first_day]
+    names = {"table": sql.Identifier("live", _name(record)),
+             "staged": store.identifier(record.table)}  # fmt: skip
+    values = {"source": source, "unit": unit_id, "days": wanted, "first_day": first_day}
+
+    def run(statement: str, **more: sql.Composable) -> None:
+        connection.execute(sql.SQL(statement).format(**names, **more), values)
+
+    _forget(connection, source, first_day, [_name(record)])
+    if not wanted:
+        return
+    # A unit of which rows are replayed was here before.
+    run("delete from {table} where source = %(source)s and unit_id = %(unit)s")
+    run(
+        "insert into {table} select * from {staged} where source = %(source)s "
+        "and unit_id = %(unit)s and business_day = any(%(days)s)"
+    )
+    if "call_id" in record.by_name:
+        run(
+            "insert into live.touched_calls (source, call_id, is_written) "
+            "select distinct source, call_id, true from {table} "
+            "where source = %(source)s and unit_id = %(unit)s and call_id is not null"
+        )
+    if "agent_id" in record.by_name:
+        run(
+            "insert into live.touched_agents (source, agent_id, is_written) "
+            "select distinct source, agent_id, true from {table} "
+            "where source = %(source)s and unit_id = %(unit)s and agent_id is not null"
+        )
+    if record.heads:  # an earlier event may have moved the call to another day
+        run(
+            "update {table} as r set business_day = h.business_day from live.touched_calls as t "
+            "inner join {heads} as h on h.source = t.source and h.call_id = t.call_id "
+            "where t.source = %(source)s and r.source = t.source and r.call_id = t.call_id "
+            "and r.business_day <> h.business_day",
+            heads=store.identifier(record.heads),
+        )
+    if record.key:  # of versions only the newest is kept
+        run(
+            "delete from {table} as o using {table} as n where n.source = %(source)s "
+            "and n.unit_id = %(unit)s and o.source = n.source and o.unit_id <> n.unit_id "
+            "and n.superseded_by is null and {same}",
+            same=sql.SQL(" and ").join(
+                sql.SQL("o.{0} = n.{0}").format(sql.Identifier(column)) for column in record.key
+            ),
+        )
+    # Planning these views costs a hundred times their execution for a few calls: a session that
+    # stays, as a collector's does, keeps their plans. Landing has turned nested loops off.
+    connection.execute("set local enable_nestloop = on")
+    connection.execute("set local plan_cache_mode = force_generic_plan")
+    connection.execute("select live.renew(%s)", [source])
+    run(
+        "update live.sources as s set newest_event_at = o.newest_event_at from ops.sources as o "
+        "where s.source = %(source)s and o.source = s.source"
+    )
+
+
+def _forget(
+    connection: psycopg.Connection, source: str, first_day: datetime.date, copies: list[str]
+) -> None:
+    """Rows of days that are over go: staging and the marts have them."""
+    for name in (*copies, "queue_visits", "agent_connections", "agent_states", "usual_quarters"):
+        connection.execute(
+            sql.SQL("delete from {} where source = %s and business_day < %s").format(
+                sql.Identifier("live", name)
+            ),
+            [source, first_day],
+        )
+
+
+def rebuild(settings: Settings, wanted: Sequence[str] = ()) -> dict[str, int]:
+    """Work the state of the sources out from staging; returns their queue visits."""
+    found = {}
+    with warehouse.connect(settings) as connection:
+        known = [name for (name,) in connection.execute("select source from live.sources")]
+        if missing := sorted(set(wanted) - set(known)):
+            raise CallhouseError(f"{missing[0]} is no live source: known are {', '.join(known)}")
+    for source in wanted or known:
+        with warehouse.connect(settings) as connection:
+            found[source] = _rebuild(connection, source)
+    return found
+
+
+def _rebuild(connection: psycopg.Connection, source: str) -> int:
+    """One transaction, in which nothing is landed: readers see the state before, or after."""
+    connection.execute(
+        "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"land {source}"]
+    )  # fmt: skip
+    (first_day,) = warehouse.one(connection, "select live.first_day(%s)", [source])
+    records = [record for record in registry.records() if record.partitioned]
+    end = datetime.date(9999, 12, 31)
+    _forget(connection, source, end, [_name(record) for record in records])
+    for record in records:
+        connection.execute(
+            sql.SQL(
+                "insert into {} select * from {} where source = %s and business_day >= %s{}"
+            ).format(
+                sql.Identifier("live", _name(record)), store.identifier(record.table),
+                sql.SQL(" and superseded_by is null" if record.key else ""),
+            ),
+            [source, first_day],
+        )  # fmt: skip
+    # All at once, as transform does: what is right for a few calls would take hours for a day's.
+    connection.execute("set local enable_nestloop = off")
+    for kind in ("call", "agent"):
+        for record in records:
+            if f"{kind}_id" in record.by_name:
+                connection.execute(
+                    sql.SQL(
+                        "insert into {} (source, {column}, is_written) "
+                        "select distinct source, {column}, true from {} "
+                        "where source = %s and {column} is not null on conflict do nothing"
+                    ).format(
+                        sql.Identifier("live", f"touched_{kind}s"),
+                        sql.Identifier("live", _name(record)),
+                        column=sql.Identifier(f"{kind}_id"),
+                    ),
+                    [source],
+                )
+    connection.execute("select live.renew(%s)", [source])
+    counted = "select count(*) from live.queue_visits where source = %s"
+    return int(warehouse.one(connection, counted, [source])[0])

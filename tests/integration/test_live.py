@@ -1,0 +1,199 @@
+"""The floor, live: what is told at any moment of a simulated day is what was true then."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callhouse import transform, warehouse
+from callhouse.errors import CallhouseError
+from callhouse.live import collectors, state
+from callhouse.runner import postgres
+from callhouse.settings import Settings
+from callhouse.simulate import queue_log
+from callhouse.simulate.centre import Centre
+from callhouse.simulate.records import Leg, World
+from callhouse.simulate.rendering import first_second
+from callhouse.simulate.states import sessions
+
+FEED, CALLS, SEED = "exchange", 250, 5
+TICKS = [6 * 3600, *range(9 * 3600, 20 * 3600, 2750), 24 * 3600 - 1]
+REFUSED = ("overflow_full", "overflow_empty", "overflow_diverted", "closed")
+TABLES = ("queue_visits", "agent_connections", "agent_states")
+Told = dict[str, Any]
+
+
+class Floor:
+    """A day that is written line by line into a log, and what is true of it at each second."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings, self.log = settings, folder / "queue_log"
+        # The day must still go on when the test looks at it.
+        self.day = (datetime.now(UTC) + timedelta(hours=8)).date()
+        self.epoch = first_second(self.day)
+        self.world: World = Centre(SEED, self.day, 1, CALLS, None).run()
+        written = queue_log.write(folder / "whole", self.world, self.day, 1, SEED, dirt=False)
+        lines = written.files[0].read_bytes().splitlines(keepends=True)
+        self.lines = [(int(line.split(b"|")[0]) - self.epoch, line) for line in lines]
+        self.log.touch()
+        feeds = settings.feeds_directory
+        feeds.mkdir(parents=True, exist_ok=True)
+        (feeds / f"{FEED}.yaml").write_text(
+            f"feed: {FEED}\nvendor: asterisk\ncountry: CN\ntail: {self.log}\n"
+        )
+        (self.tail,) = collectors.tails(settings, [FEED], say=lambda _: None)
+
+    @property
+    def legs(self) -> list[Leg]:
+        return [leg for call in self.world.calls for leg in call.legs if leg.queue_id]
+
+    def play_to(self, second: int) -> None:
+        """Write and land what happens until then, as the exchange would have."""
+        with self.log.open("ab") as file:
+            while self.lines and self.lines[0][0] <= second:
+                file.write(self.lines.pop(0)[1])
+        while self.tail.look():
+            pass
+
+    def told(self, second: int) -> Told:
+        """What the views say at that moment."""
+        at = datetime.fromtimestamp(self.epoch + second, UTC)
+        with warehouse.connect(self.settings) as connection:
+            connection.execute("select set_config('callhouse.clock', %s, true)", [at.isoformat()])
+            waiting = connection.execute(
+                "select queue_id, extract(epoch from entered_at)::bigint - %s, queue_position "
+                "from bi.live_queue_visits where is_waiting", [self.epoch],
+            ).fetchall()  # fmt: skip
+            talks = connection.execute(
+                "select agent_id, extract(epoch from connected_at)::bigint - %s "
+                "from bi.live_agent_connections where is_in_progress", [self.epoch],
+            ).fetchall()  # fmt: skip
+            agents = {
+                agent: (what, since)
+                for agent, what, since in connection.execute(
+                    "select agent_id, state, extract(epoch from started_at)::bigint - %s "
+                    "from bi.live_agents", [self.epoch],
+                )
+            }  # fmt: skip
+            metrics = dict(
+                connection.execute(
+                    "select metric, value from live.metric_values where scope_type = 'all'"
+                ).fetchall()
+            )
+        return {"waiting": waiting, "talks": talks, "agents": agents, "metrics": metrics}
+
+
+@pytest.fixture(scope="module")
+def floor(
+    settings: Settings, cluster: postgres.Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Floor]:
+    transform.prepare(settings, lambda _: None)
+    state.install(settings, lambda _: None)
+    played = Floor(settings, tmp_path_factory.mktemp("exchange"))
+    yield played
+    played.tail.close()
+
+
+def rows(settings: Settings, table: str) -> Counter[str]:
+    with warehouse.connect(settings) as connection:
+        return Counter(
+            text for (text,) in connection.execute(
+                f"select to_jsonb(t)::text from live.{table} as t"
+            )
+        )  # fmt: skip
+
+
+def test_each_moment_of_a_day_is_told_as_it_was(floor: Floor) -> None:
+    seen_waiting = seen_busy = 0
+    for tick in TICKS:
+        floor.play_to(tick)
+        told = floor.told(tick)
+        waits = [
+            leg for leg in floor.legs
+            if leg.outcome not in REFUSED and (leg.queue_start or 0) <= tick
+            and (leg.outcome == "incomplete" or tick < (leg.queue_end or 0))
+            and tick < (leg.queue_start or 0) + 7200
+        ]  # fmt: skip
+        places: Counter[str] = Counter()
+        expected = []
+        for leg in sorted(waits, key=lambda leg: leg.queue_start or 0):
+            places[leg.queue_id] += 1
+            expected.append((leg.queue_id, leg.queue_start, places[leg.queue_id]))
+        assert sorted(told["waiting"]) == sorted(expected), tick
+        talks = [
+            (f"Agent/{leg.agent_id}", leg.answered) for leg in floor.legs
+            if leg.answered is not None and leg.answered <= tick < (leg.released or 0)
+        ]  # fmt: skip
+        assert sorted(told["talks"]) == sorted(talks), tick
+        check_agents(floor, told["agents"], tick)
+        check_day(floor, told["metrics"], tick)
+        seen_waiting += len(waits)
+        seen_busy += len(talks)
+    assert seen_waiting and seen_busy > 5
+
+
+def check_agents(floor: Floor, told: dict[str, tuple[str, int]], tick: int) -> None:
+    on_duty = set()
+    for agent in floor.world.agents:
+        name = f"Agent/{agent.agent_id}"
+        for session in sessions(agent):
+            if not session.login <= tick < session.logout:
+                continue
+            on_duty.add(name)
+            (now,) = [s for s in session.states if s.start <= tick < s.end]
+            if (now.leg is not None and not now.leg.queue_id) or now.state in ("dial", "consult"):
+                continue  # the log does not tell
+            if now.state == "ring":  # only told when it ends
+                continue
+            assert told[name][0] == {"hold": "talk"}.get(now.state, now.state), (name, tick)
+            if now.state == "pause":
+                assert told[name][1] == now.start, (name, tick)
+    assert set(told) == on_duty
+
+
+def check_day(floor: Floor, told: dict[str, Any], tick: int) -> None:
+    legs = [leg for leg in floor.legs if (leg.queue_start or 0) <= tick]
+    answered = [leg for leg in legs if leg.answered is not None and leg.answered <= tick]
+    lost = [
+        leg for leg in legs
+        if leg.outcome == "abandoned" and leg.stage in ("queue", "ring", "")
+        and (leg.queue_end or 0) <= tick
+    ]  # fmt: skip
+    within = [leg for leg in answered if leg.wait_seconds <= 20]
+    over = [leg for leg in answered if (leg.released or 0) <= tick]
+    assert told["calls_offered_today"] == len([leg for leg in legs if leg.outcome != "closed"])
+    assert told["calls_answered_today"] == len(answered)
+    assert told["calls_abandoned_today"] == len(lost)
+    if answered:
+        share = len(within) / (len(answered) + len(lost))
+        assert float(told["service_level_today"]) == pytest.approx(share)
+        waits = sum(leg.wait_seconds for leg in answered)
+        assert float(told["asa_today"]) == pytest.approx(waits / len(answered))
+    if over:
+        handled = sum((leg.released or 0) - (leg.answered or 0) + leg.acw_seconds for leg in over)
+        assert float(told["aht_today"]) == pytest.approx(handled / len(over), rel=0.01)
+    recent = [leg for leg in legs if (leg.queue_start or 0) > tick - 900]
+    done = [leg for leg in recent if leg in answered or leg in lost]
+    if done:
+        gone = len([leg for leg in recent if leg in lost])
+        assert float(told["abandon_rate_15min"]) == pytest.approx(gone / len(done))
+
+
+def test_a_rebuild_from_staging_is_the_same(floor: Floor) -> None:
+    floor.play_to(25 * 3600)
+    before = {table: rows(floor.settings, table) for table in TABLES}
+    assert all(len(found) > 100 for found in before.values())
+    with warehouse.connect(floor.settings) as connection:
+        connection.execute("delete from live.queue_visits where visit_number = 1")
+        connection.execute("update live.agent_states set state = 'ready'")
+    assert rows(floor.settings, "queue_visits") != before["queue_visits"]
+    told = state.rebuild(floor.settings)
+    assert told == {FEED: sum(before["queue_visits"].values())}
+    assert {table: rows(floor.settings, table) for table in TABLES} == before
+    with pytest.raises(CallhouseError, match="no live source"):
+        state.rebuild(floor.settings, ["elsewhere"])
