@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from callhouse import cli_callers
+from callhouse import cli_callers, cli_reports
 from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
@@ -49,6 +49,8 @@ audit_trail = typer.Typer(help="Who looked at what.", no_args_is_help=True)
 app.add_typer(audit_trail, name="audit-trail")
 app.add_typer(cli_callers.callers, name="callers")
 access.command("unmask")(cli_callers.unmask)
+app.add_typer(cli_reports.reports, name="report")
+access.command("contact")(cli_reports.contact)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -126,6 +128,7 @@ def down() -> None:
 def status(as_json: AsJson = False) -> None:
     """Health of the components, addresses, freshness and the state of the data."""
     from callhouse import capture as capturing
+    from callhouse import reports as reporting
     from callhouse import runner
     from callhouse.transform import state
 
@@ -134,8 +137,10 @@ def status(as_json: AsJson = False) -> None:
     database = {c.name: c.healthy for c in current.components}.get("postgres", False)
     data = state.data_state(settings) if database else {}
     captured = {"capture": capturing.summary(settings)} if database else {}
+    mailed = {"reports": reporting.summary(settings)} if database else {}
     if as_json:
-        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, **data, **captured})
+        _print_json({**dataclasses.asdict(current), "healthy": current.healthy, **data, **captured,
+                     **mailed})  # fmt: skip
     else:
         _print_table(
             ("component", "healthy", "detail"),
@@ -148,6 +153,8 @@ def status(as_json: AsJson = False) -> None:
             print(line)
         if captured:
             print(capturing.sentence(captured["capture"]))
+        if mailed:
+            print(reporting.sentence(mailed["reports"]))
     if not current.healthy:
         raise typer.Exit(NEEDS_A_PERSON)
 
@@ -1048,7 +1055,7 @@ def main() -> None:
 # Commands that show or change data, or what someone may see: the audit trail has them.
 NOTED = (
     "land", "release", "metric", "psql", "access", "quarantine", "retention", "callers",
-    "audit-trail list",
+    "audit-trail list", "report",
 )  # fmt: skip
 COMMAND_WORD = re.compile(r"[a-z][a-z_-]*")
 
