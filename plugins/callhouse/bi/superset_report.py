@@ -26,14 +26,17 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 200
 SETTLE_MILLISECONDS = 1_500  # animations
 WIDTH, HEIGHT = 1400, 1200
+PAGE_WIDTH = 1000
 LARGEST = 12_000  # pixels: what mail programs still show
 LOCALES = {"en": "en-GB", "zh": "zh-CN"}
 HOLDER = ".dashboard-component-chart-holder"
 BUSY = "[data-test=loading-indicator], .loading"
 ALERTS = "[role=alert], .ant-alert-error"
+# What is there to be clicked.
+BARE = ".header-controls, .dashboard-component-header, .sort-icon { display: none !important; }"
 
 
 class CannotBeShownError(Exception):
@@ -73,15 +76,20 @@ class _Page:
         self.failed: list[str] = []
 
     def show(self, item: dict[str, Any]) -> dict[str, Any]:
+        is_page = "html" in item
         context = self.browser.new_context(
-            viewport={"width": WIDTH, "height": HEIGHT},
+            # A picture is at least as high as the window.
+            viewport={
+                "width": PAGE_WIDTH if is_page else WIDTH,
+                "height": 200 if is_page else HEIGHT,
+            },
             locale=LOCALES[item["language"]],
             timezone_id=item["time_zone"],
         )
         try:
             page = context.new_page()
             tiles: list[dict[str, Any]] = []
-            if "html" in item:
+            if is_page:
                 page.set_content(item["html"])
                 picture = page.screenshot(full_page=True)
             else:
@@ -89,6 +97,7 @@ class _Page:
                 page.on("response", self._heard)
                 page.route("**/api/v1/**", lambda route: _translated(route, item["words"]))
                 tiles = self._board(page, item) if "board" in item else self._chart(page, item)
+                page.add_style_tag(content=BARE)
                 page.wait_for_timeout(SETTLE_MILLISECONDS)
                 picture = page.screenshot(full_page=True)
             Path(item["picture"]).write_bytes(picture)
@@ -289,8 +298,9 @@ class _Page:
         page.wait_for_timeout(100)
         page.emulate_media(media="screen")
         height = page.evaluate("document.documentElement.scrollHeight") + 2
+        width = PAGE_WIDTH if "html" in item else WIDTH
         page.pdf(
-            path=item["document"], width=f"{WIDTH}px", height=f"{height}px", print_background=True
+            path=item["document"], width=f"{width}px", height=f"{height}px", print_background=True
         )
 
 

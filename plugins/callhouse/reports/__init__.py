@@ -23,7 +23,7 @@ import psycopg
 import yaml
 
 from callhouse import semantic, warehouse
-from callhouse.bi import dashboards, layout, render
+from callhouse.bi import dashboards, datasets, layout, render
 from callhouse.errors import CallhouseError
 from callhouse.reports import changes, definitions, mail, pages
 from callhouse.reports.definitions import Report
@@ -37,7 +37,7 @@ from callhouse.settings import Settings
 _SCRIPT = Path(render.__file__).with_name("superset_report.py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 2  # of drawing; a mail is handed in once
-SECONDS_EACH = 240
+SECONDS_EACH = 400
 STALE = timedelta(hours=1)
 Say = Callable[[str], None]
 
@@ -355,8 +355,8 @@ class _Drawing:
         ]  # fmt: skip
         notes = []
         for status in ("held", "restated"):
-            if named := [day.isoformat() for day, found, _ in days if found == status]:
-                notes.append(words[status].format(days=", ".join(named)))
+            if named := [day for day, found, _ in days if found == status]:
+                notes.append(words[status].format(days=pages.ranges(named)))
         return lines + notes, notes
 
     def _superset(self) -> dict[str, Any]:
@@ -457,8 +457,9 @@ class _Drawing:
         for place, tile in enumerate(chosen, start=1):
             title = re.sub(r"\W+", "_", tile["title"]).strip("_")[:40]
             found[f"{self.report.name}_{place}_{title}.csv"] = mail.table(
-                tile["columns"], tile["labels"], tile["rows"], tile["times"], self.person.time_zone
-            )
+                tile["columns"], tile["labels"], _in_seconds(tile), tile["times"],
+                self.person.time_zone,
+            )  # fmt: skip
         return found
 
     def message(self, drawn: _Drawn, attached: dict[str, bytes], rows: int) -> Any:
@@ -476,6 +477,18 @@ class _Drawing:
             self.heading[0], lines, (words["link"], self.link), drawn.picture,
             {name: drawn.document, **attached},
         )  # fmt: skip
+
+
+def _in_seconds(tile: dict[str, Any]) -> list[list[Any]]:
+    """Rows of `tile` with seconds where boards show clocks, which read milliseconds."""
+    clocks = [str(column).endswith(datasets.CLOCK) for column in tile["columns"]]
+    return [
+        [
+            v / 1000 if is_clock and v is not None else v
+            for is_clock, v in zip(clocks, row, strict=True)
+        ]
+        for row in tile["rows"]
+    ]
 
 
 @contextmanager

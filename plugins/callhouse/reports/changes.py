@@ -74,13 +74,13 @@ def _compare(
         values = [row[len(by) :] for row in rows]
         return [[float(v) for v in row] for row in values if all(v is not None for v in row)]
 
-    def total(days: Days) -> float | None:
-        rows = ask((metric.name,), days)
-        return rows[0][0] if rows else None
-
-    change = Change(
-        metric.name, (metric.label_en, metric.label_zh), metric.unit, total(now), total(before)
-    )
+    daily = [[row[0] for row in ask((metric.name,), days, ("day",))] for days in (now, before)]
+    # A month without a day is no month of nothing.
+    totals = [
+        ask((metric.name,), days)[0][0] if found else None
+        for days, found in zip((now, before), daily, strict=True)
+    ]
+    change = Change(metric.name, (metric.label_en, metric.label_zh), metric.unit, *totals)
     if change.now is None or change.before is None:
         return change
     if metric.unit == "rate" and metric.numerator:
@@ -90,7 +90,6 @@ def _compare(
             p = two_proportions(*(tuple(map(round, rows[0])) for rows in counts))  # type: ignore[arg-type]
             if p is not None:
                 return replace(change, test="z", p_value=p)
-    daily = [[row[0] for row in ask((metric.name,), days, ("day",))] for days in (now, before)]
     p = welch(*daily)
     return change if p is None else replace(change, test="welch", p_value=p)
 

@@ -44,7 +44,7 @@ WORDS = {
         "no": "within chance",
         "points": "pts",
         "note": (
-            "p is adjusted for the number of metrics (Holm); “changed” means p < 5 %. The z test "
+            "p is adjusted for the number of metrics (Holm); changed means p < 5 %. The z test "
             "takes calls as independent of each other, so on very many calls it also finds changes "
             "that do not matter: read it together with the difference. Counts are tested per day, "
             "because months differ in length."
@@ -110,6 +110,17 @@ def dates(language: str, start: date, end: date) -> str:
     last = end - timedelta(days=1)
     key = "one_day" if last == start else "period"
     return WORDS[language][key].format(first=start.isoformat(), last=last.isoformat())
+
+
+def ranges(days: Sequence[date]) -> str:
+    """Days, those in a row as the first and the last of them."""
+    runs: list[list[date]] = []
+    for day in sorted(days):
+        if runs and day - runs[-1][-1] == timedelta(days=1):
+            runs[-1][1:] = [day]
+        else:
+            runs.append([day])
+    return ", ".join(" – ".join(day.isoformat() for day in run) for run in runs)
 
 
 def moment(at: datetime, zone: str) -> str:
