@@ -1,6 +1,6 @@
 """
-**Purpose** Send reports by mail that are due: boards, saved charts and changes of metrics, each with
-its recipient's own rows.
+**Purpose** Send reports by mail that are due: boards, saved charts and changes of metrics, each
+with its recipient's own rows.
 
 **Owner** data-engineering
 
@@ -8,8 +8,8 @@ its recipient's own rows.
 each recipient.
 
 **Rerun** Trigger the DAG, or run `./callhouse report send --due`: it sends what is due *now* (a
-now-run, there are no intervals to fill). Always safe: nobody gets the same one twice. What failed is
-not tried again by itself: `./callhouse report send NAME --to PERSON` sends it now.
+now-run, there are no intervals to fill). Always safe: nobody gets the same one twice. What failed
+is not tried again by itself: `./callhouse report send NAME --to PERSON` sends it now.
 
 **Triage**
 - `report_failures` failed: the message names report, recipient and why; the owner has been told by

@@ -235,6 +235,10 @@ def _one(
         kept = mail.deliver(settings, message, now.mail, person.name)
     except CallhouseError as error:
         return Outcome(report.name, person.name, due_at, "failed", None, False, str(error))
+    except (psycopg.Error, OSError) as error:
+        # What the database says may quote a row.
+        problem = f"it could not be made ({type(error).__name__})"
+        return Outcome(report.name, person.name, due_at, "failed", None, False, problem)
     status = "kept" if kept else "sent"
     detail = kept or f"to {now.mail}, {message['Message-ID']}"
     return Outcome(report.name, person.name, due_at, status, rows, bool(attached), detail)
