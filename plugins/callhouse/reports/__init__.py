@@ -387,6 +387,12 @@ class _Drawing:
             value = self.report.filters.get(name)
             if value is None and one.is_first_value_default:
                 value = self._first(one)
+                if value is None:
+                    # Its board would wait for a choice for ever.
+                    raise CallhouseError(
+                        f"{self.person.name} sees no row of {one.dataset}, which board "
+                        f"{board.slug} is made of"
+                    )
             if value is not None:
                 chosen[dashboards.filter_id(board, name)] = value
         return chosen
