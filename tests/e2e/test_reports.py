@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import MailSink
+from tests.e2e.test_access import Session
 
 from callhouse import reports, warehouse
 from callhouse.reports import definitions
 from callhouse.security import people, trail
 from callhouse.settings import Settings
-from tests.conftest import MailSink
-from tests.e2e.test_access import Session
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -69,7 +69,7 @@ def agents(settings: Settings, condition: str) -> dict[str, int]:
         rows = connection.execute(
             "select agent_name || ', ' || team_name, sum(connections_handled)"
             " from marts.agg_agent_daily where source = 'sample_hotline'"
-            f" and business_day >= '{START}' and business_day < '{END}' and {condition}"  # noqa: S608
+            f" and business_day >= '{START}' and business_day < '{END}' and {condition}"
             " group by 1".encode()
         ).fetchall()
     return {name: int(number) for name, number in rows}
@@ -141,7 +141,7 @@ def test_changes_of_a_month_are_the_recipients_own(sender: Settings, mail_sink: 
                 warehouse.one(
                     connection,
                     "select sum(calls_offered) from marts.fct_queue_visits"
-                    f" where date_trunc('month', business_day) = '{month}' and {condition}",  # noqa: S608
+                    f" where date_trunc('month', business_day) = '{month}' and {condition}",
                 )[0]
                 for month in ("2026-11-01", "2026-10-01")
             ]
@@ -218,7 +218,7 @@ def test_three_dimensions_are_combined_without_sql(
     with warehouse.connect(product) as connection:
         groups, total = warehouse.one(
             connection,
-            f"select count(*), sum(n) from (select {columns}, sum({metric}) as n"  # noqa: S608
+            f"select count(*), sum(n) from (select {columns}, sum({metric}) as n"
             f" from marts.{table} where {condition} group by {columns}) as groups",
         )
     assert groups > 10

@@ -241,8 +241,10 @@ class _Page:
             raise CannotBeShownError(
                 f"a chart shows an error ({', '.join(self.failed) or 'alert'})"
             )
+        # Not the page's height: a table that scrolls within its tile would count with all its rows.
         height = page.evaluate(
-            "Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))"
+            f"Math.max(...[...document.querySelectorAll('{HOLDER}, .dashboard-markdown, {selector}')]"
+            ".map(e => e.getBoundingClientRect().bottom)) + 20"
         )
         page.set_viewport_size({"width": WIDTH, "height": min(max(int(height), 300), LARGEST)})
 
