@@ -1,4 +1,4 @@
-"""Reports by mail from the running product, templates that people save, and analyses without SQL."""
+"""Reports by mail from the running product, saved templates, and analyses without SQL."""
 
 from __future__ import annotations
 

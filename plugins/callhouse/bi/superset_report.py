@@ -33,6 +33,7 @@ PAGE_WIDTH = 1000
 LARGEST = 12_000  # pixels: what mail programs still show
 LOCALES = {"en": "en-GB", "zh": "zh-CN"}
 HOLDER = ".dashboard-component-chart-holder"
+TEXT = ".dashboard-markdown"
 BUSY = "[data-test=loading-indicator], .loading"
 ALERTS = "[role=alert], .ant-alert-error"
 # What is there to be clicked.
@@ -241,9 +242,9 @@ class _Page:
             raise CannotBeShownError(
                 f"a chart shows an error ({', '.join(self.failed) or 'alert'})"
             )
-        # Not the page's height: a table that scrolls within its tile would count with all its rows.
+        # Not the page's height: a table that scrolls in its tile would count with all its rows.
         height = page.evaluate(
-            f"Math.max(...[...document.querySelectorAll('{HOLDER}, .dashboard-markdown, {selector}')]"
+            f"Math.max(...[...document.querySelectorAll('{HOLDER}, {TEXT}, {selector}')]"
             ".map(e => e.getBoundingClientRect().bottom)) + 20"
         )
         page.set_viewport_size({"width": WIDTH, "height": min(max(int(height), 300), LARGEST)})

@@ -76,11 +76,12 @@ def _compare(
 
     daily = [[row[0] for row in ask((metric.name,), days, ("day",))] for days in (now, before)]
     # A month without a day is no month of nothing.
-    totals = [
+    total, total_before = (
         ask((metric.name,), days)[0][0] if found else None
         for days, found in zip((now, before), daily, strict=True)
-    ]
-    change = Change(metric.name, (metric.label_en, metric.label_zh), metric.unit, *totals)
+    )
+    labels = (metric.label_en, metric.label_zh)
+    change = Change(metric.name, labels, metric.unit, total, total_before)
     if change.now is None or change.before is None:
         return change
     if metric.unit == "rate" and metric.numerator:

@@ -252,7 +252,7 @@ def find(connection: psycopg.Connection, name: str) -> Person:
 
 def check_contact(mail: str | None, language: str | None, time_zone: str | None) -> None:
     """CallhouseError for what is no mail address, language or time zone; None is always well."""
-    if mail is not None and not MAIL_ADDRESS.fullmatch(mail):
+    if mail is not None and not MAIL_ADDRESS.fullmatch(str(mail)):
         raise CallhouseError(f"{mail!r} is no mail address")
     if language is not None:
         _one_of("language", language, LANGUAGES)
@@ -333,8 +333,8 @@ def _end_sessions(connection: psycopg.Connection, name: str) -> None:
 
 
 # ---------------------------------------------------------------- a file in version control
-CONTACT = ("mail", "language", "time_zone")
-COLUMNS = ("person", "label", "level", "scope", "rights", "until", "reason", *CONTACT)
+COLUMNS = ("person", "label", "level", "scope", "rights", "until", "reason", "mail", "language",
+           "time_zone")  # fmt: skip
 
 
 def read_file(path: Path) -> list[tuple[Person, str]]:
@@ -407,7 +407,9 @@ def _from_entry(path: Path, entry: Any) -> tuple[Person, str]:
         level=str(entry["level"]),
         rights=tuple(entry.get("rights") or ()),
         until=ends.replace(tzinfo=ends.tzinfo or UTC) if ends else None,
-        **{key: str(entry[key]) for key in CONTACT if entry.get(key)},
+        mail=entry.get("mail") or None,
+        language=entry.get("language") or None,
+        time_zone=entry.get("time_zone") or None,
     )
     return person.check(), str(entry.get("reason") or f"in {path.name}")
 
