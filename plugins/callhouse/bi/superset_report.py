@@ -27,6 +27,7 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 PATIENCE_SECONDS = 200
+CONNECTS = 3
 SETTLE_MILLISECONDS = 1_500  # animations
 WIDTH, HEIGHT = 1400, 1200
 PAGE_WIDTH = 1000
@@ -126,7 +127,7 @@ class _Page:
         return [{"name": name, "value": text, "url": self.base, "httpOnly": True}]
 
     def _get(self, page: Any, path: str) -> Any:
-        answer = page.request.get(self.base + path)
+        answer = page.request.get(self.base + path, max_retries=CONNECTS)
         if not answer.ok:
             raise CannotBeShownError(f"Superset answers {answer.status} to {path.split('?')[0]}")
         return answer.json()["result"]
@@ -212,6 +213,7 @@ class _Page:
         }
         answer = page.request.post(
             f"{self.base}/api/v1/explore/form_data",
+            max_retries=CONNECTS,
             data=content,
             headers={"X-CSRFToken": token, "Referer": self.base},
         )
@@ -314,7 +316,8 @@ def _translated(route: Any, words: dict[str, str]) -> None:
     if route.request.method != "GET" or not words or not told:
         route.continue_()
         return
-    answer = route.fetch()
+    # The server may just be closing the connection that is used again.
+    answer = route.fetch(max_retries=CONNECTS)
     try:
         content = answer.json()
     except ValueError:
