@@ -6,9 +6,14 @@ import os
 import random
 import shutil
 import socket
+import socketserver
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +187,55 @@ def published_contents(settings: Settings) -> Contents:
             )
             for (relation,) in names
         }
+
+
+@dataclass
+class MailSink:
+    """A mail server that keeps what it is given; addresses in `refuses` it does not take."""
+
+    port: int = 0
+    messages: list[EmailMessage] = field(default_factory=list)
+    refuses: set[str] = field(default_factory=set)
+
+    def to(self, address: str) -> list[EmailMessage]:
+        """Messages to one address."""
+        return [message for message in self.messages if message["To"] == address]
+
+    def environment(self) -> dict[str, str]:
+        """The settings by which mails are handed in here."""
+        return {
+            "CALLHOUSE_SMTP_HOST": "127.0.0.1",
+            "CALLHOUSE_SMTP_PORT": str(self.port),
+            "CALLHOUSE_SMTP_SECURITY": "none",
+            "CALLHOUSE_SMTP_FROM": "reports@callhouse.example",
+        }
+
+
+@pytest.fixture
+def mail_sink() -> Iterator[MailSink]:
+    """A mail server on a port of its own."""
+    sink = MailSink()
+
+    class Session(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"220 here\r\n")
+            while line := self.rfile.readline().strip().decode():
+                verb = line[:4].upper()
+                if verb == "DATA":
+                    self.wfile.write(b"354 go on\r\n")
+                    content = b""
+                    while (part := self.rfile.readline()) != b".\r\n":
+                        content += part.removeprefix(b".") if part.startswith(b"..") else part
+                    sink.messages.append(message_from_bytes(content, policy=default))
+                elif verb == "RCPT" and line.split("<")[1].split(">")[0] in sink.refuses:
+                    self.wfile.write(b"550 no such mailbox\r\n")
+                    continue
+                self.wfile.write(b"221 bye\r\n" if verb == "QUIT" else b"250 well\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session) as server:
+        sink.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield sink
+        server.shutdown()
+        thread.join()

@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from callhouse import cli_alerts, cli_callers
+from callhouse import cli_alerts, cli_callers, cli_reports
 from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
@@ -50,6 +50,8 @@ app.add_typer(audit_trail, name="audit-trail")
 app.add_typer(cli_callers.callers, name="callers")
 app.add_typer(cli_alerts.alert, name="alert")
 access.command("unmask")(cli_callers.unmask)
+app.add_typer(cli_reports.reports, name="report")
+access.command("contact")(cli_reports.contact)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -128,6 +130,7 @@ def down() -> None:
 def status(as_json: AsJson = False) -> None:
     """Health of the components, addresses, freshness and the state of the data."""
     from callhouse import capture as capturing
+    from callhouse import reports as reporting
     from callhouse import runner
     from callhouse.alerts import state as alerting
     from callhouse.transform import state
@@ -137,7 +140,11 @@ def status(as_json: AsJson = False) -> None:
     database = {c.name: c.healthy for c in current.components}.get("postgres", False)
     data = state.data_state(settings) if database else {}
     watched = (
-        {"capture": capturing.summary(settings), "alerts": alerting.summary(settings)}
+        {
+            "capture": capturing.summary(settings),
+            "alerts": alerting.summary(settings),
+            "reports": reporting.summary(settings),
+        }
         if database
         else {}
     )
@@ -156,6 +163,7 @@ def status(as_json: AsJson = False) -> None:
         if watched:
             print(capturing.sentence(watched["capture"]))
             print(alerting.sentence(watched["alerts"]))
+            print(reporting.sentence(watched["reports"]))
     if not current.healthy:
         raise typer.Exit(NEEDS_A_PERSON)
 
@@ -1108,7 +1116,7 @@ def main() -> None:
 NOTED = (
     "land", "release", "metric", "psql", "access", "quarantine", "retention", "callers",
     "audit-trail list", "alert sync", "alert add", "alert change", "alert end",
-    "alert acknowledge", "alert test", "alert dead-letters",
+    "alert acknowledge", "alert test", "alert dead-letters", "report",
 )  # fmt: skip
 COMMAND_WORD = re.compile(r"[a-z][a-z_-]*")
 

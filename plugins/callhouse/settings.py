@@ -17,6 +17,17 @@ LANGUAGES = ("en", "zh")
 
 
 @dataclass(frozen=True)
+class MailServer:
+    """Where mails are handed in. `security` is starttls, tls or none."""
+
+    host: str
+    port: int
+    user: str | None
+    sender: str
+    security: str
+
+
+@dataclass(frozen=True)
 class Settings:
     """Where an instance lives and how it listens. Built by `load`, never by hand outside tests."""
 
@@ -111,6 +122,25 @@ class Settings:
         """YAML or CSV file of people and scopes that is kept in version control; None without."""
         path = self.environment.get("CALLHOUSE_ACCESS_FILE")
         return Path(path).expanduser() if path else None
+
+    @property
+    def mail_server(self) -> MailServer | None:
+        """The server of CALLHOUSE_SMTP_*; None without CALLHOUSE_SMTP_HOST."""
+        host = self.environment.get("CALLHOUSE_SMTP_HOST")
+        if not host:
+            return None
+        security = self.environment.get("CALLHOUSE_SMTP_SECURITY") or "starttls"
+        ports = {"starttls": "587", "tls": "465", "none": "25"}
+        if security not in ports:
+            raise CallhouseError(f"CALLHOUSE_SMTP_SECURITY={security!r}: use {', '.join(ports)}")
+        port = self.environment.get("CALLHOUSE_SMTP_PORT") or ports[security]
+        sender = self.environment.get("CALLHOUSE_SMTP_FROM") or ""
+        if not port.isdigit() or not 0 < int(port) < 65536:
+            raise CallhouseError(f"CALLHOUSE_SMTP_PORT={port!r} is no port")
+        if "@" not in sender:
+            raise CallhouseError("CALLHOUSE_SMTP_FROM must be the address that reports come from")
+        user = self.environment.get("CALLHOUSE_SMTP_USER") or None
+        return MailServer(host, int(port), user, sender, security)
 
     @property
     def airflow_keep_days(self) -> int:

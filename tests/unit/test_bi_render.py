@@ -222,9 +222,12 @@ def test_chain_from_dashboard_to_column_is_whole() -> None:
     boards = [layout.load(file, "en") for file in sorted(render.BOARDS.glob("*.yaml"))]
     assert [board.slug for board in boards] == [
         "access_audit",
+        "agent_coaching_pack",
         "data_quality",
         "executive_summary",
         "operations_overview",
+        "product_line_peaks",
+        "regional_comparison",
     ]
     checked = 0
     for board in boards:

@@ -20,6 +20,7 @@ class Tag(StrEnum):
     TRANSFORM = "transform"
     CAPTURE = "capture"
     SECURITY = "security"
+    REPORTS = "reports"
     UPKEEP = "upkeep"
 
 

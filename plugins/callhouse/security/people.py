@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import psycopg
 import yaml
@@ -16,13 +18,14 @@ from psycopg import sql
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.security import check_person, login_password
-from callhouse.settings import Settings
+from callhouse.settings import LANGUAGES, Settings
 
 SCOPE_TYPES = ("all", "region", "team", "queue", "agent")
 MASK_LEVELS = ("masked", "token", "aggregate")
 RIGHTS = ("export", "edit", "admin")
 # A scope id such as `site_a/101` is of one source; without it, of every source that has the id.
 SOURCE_MARK = "/"
+MAIL_ADDRESS = re.compile(r"[^@\s<>,;\"]+@[^@\s<>,;\"]+")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ LEVELS = {
     "engineer": Level((), "token"),  # the ledger, but no call
     "auditor": Level((), "token"),  # who looked at what, but no call
 }
+
+# Readers of what is no call.
+WITHOUT_SCOPES = tuple(name for name, level in LEVELS.items() if not level.scopes)
 
 # What every personal login starts with. People may change some of it in their session: none of it
 # is a protection, row security and grants are.
@@ -66,11 +72,15 @@ class Person:
     level: str = "manager"
     rights: tuple[str, ...] = ()
     until: datetime | None = None  # end of the scopes
+    mail: str | None = None  # where reports go; None: as it was, like the two below
+    language: str | None = None
+    time_zone: str | None = None
 
     def check(self) -> Person:
         """The same person, or CallhouseError that says what cannot be."""
         check_person(self.name)
         level = _one_of("level", self.level, LEVELS)
+        check_contact(self.mail, self.language, self.time_zone)
         for right in self.rights:
             _one_of("right", right, RIGHTS)
         for scope_type, scope_id in self.scopes:
@@ -191,6 +201,10 @@ def ensure(
         )
         for scope in person.scopes:
             _add(connection, person, scope, by, reason, managed_by)
+        contact(
+            connection, person.name, mail=person.mail, language=person.language,
+            time_zone=person.time_zone,
+        )  # fmt: skip
 
 
 def _add(
@@ -256,6 +270,39 @@ def shared_ids(connection: psycopg.Connection, scopes: Iterable[tuple[str, str]]
     return told
 
 
+def check_contact(mail: str | None, language: str | None, time_zone: str | None) -> None:
+    """CallhouseError for what is no mail address, language or time zone; None is always well."""
+    if mail is not None and not MAIL_ADDRESS.fullmatch(str(mail)):
+        raise CallhouseError(f"{mail!r} is no mail address")
+    if language is not None:
+        _one_of("language", language, LANGUAGES)
+    if time_zone is not None:
+        try:
+            ZoneInfo(time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise CallhouseError(
+                f"{time_zone!r} is no time zone: use a name such as Asia/Shanghai"
+            ) from None
+
+
+def contact(
+    connection: psycopg.Connection,
+    name: str,
+    *,
+    mail: str | None = None,
+    language: str | None = None,
+    time_zone: str | None = None,
+) -> None:
+    """Where a person's mail goes, and the language and clock they read by; None: as it was."""
+    check_contact(mail, language, time_zone)
+    find(connection, name)
+    connection.execute(
+        "update sec.people set mail = coalesce(%s, mail), language = coalesce(%s, language),"
+        " time_zone = coalesce(%s, time_zone) where person = %s",
+        [mail, language, time_zone, name],
+    )
+
+
 def revoke(
     connection: psycopg.Connection,
     name: str,
@@ -306,7 +353,8 @@ def _end_sessions(connection: psycopg.Connection, name: str) -> None:
 
 
 # ---------------------------------------------------------------- a file in version control
-COLUMNS = ("person", "label", "level", "scope", "rights", "until", "reason")
+COLUMNS = ("person", "label", "level", "scope", "rights", "until", "reason", "mail", "language",
+           "time_zone")  # fmt: skip
 
 
 def read_file(path: Path) -> list[tuple[Person, str]]:
@@ -379,6 +427,9 @@ def _from_entry(path: Path, entry: Any) -> tuple[Person, str]:
         level=str(entry["level"]),
         rights=tuple(entry.get("rights") or ()),
         until=ends.replace(tzinfo=ends.tzinfo or UTC) if ends else None,
+        mail=entry.get("mail") or None,
+        language=entry.get("language") or None,
+        time_zone=entry.get("time_zone") or None,
     )
     return person.check(), str(entry.get("reason") or f"in {path.name}")
 
@@ -421,7 +472,8 @@ def synchronise(settings: Settings, path: Path, by: str) -> list[str]:
 
 def _state(connection: psycopg.Connection, name: str) -> list[tuple[Any, ...]]:
     return connection.execute(
-        "select p.label, p.level, p.rights, p.closed_at, e.scope_type, e.scope_id, e.mask_level"
+        "select p.label, p.level, p.rights, p.closed_at, e.scope_type, e.scope_id, e.mask_level,"
+        " p.mail, p.language, p.time_zone"
         " from sec.people as p left join sec.entitlement as e"
         " on p.person = e.person and e.valid @> statement_timestamp()"
         " where p.person = %s order by 5, 6",

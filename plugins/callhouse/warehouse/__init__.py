@@ -16,7 +16,7 @@ from callhouse.settings import Settings
 HERE = Path(__file__).parent
 SCRIPTS = (
     "schema.sql", "access.sql", "publish.sql", "ledger.sql", "capture.sql", "live.sql",
-    "alerts.sql", "trail.sql",
+    "alerts.sql", "trail.sql", "reports.sql",
 )  # fmt: skip
 # Service logins; people get their own (see callhouse.security).
 SERVICE_LOGINS = (
