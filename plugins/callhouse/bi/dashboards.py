@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from callhouse.bi import theme
+from callhouse.bi.board_links import ADDRESS
 from callhouse.bi.datasets import VERSION, find, identity, known_column
-from callhouse.bi.layout import Board, Filter, Tile
+from callhouse.bi.layout import WORDS_ONLY, Board, Filter, Tile
+from callhouse.errors import CallhouseError
 
 if TYPE_CHECKING:
     from callhouse.semantic import Catalogue
@@ -32,8 +34,10 @@ CSS = """\
 """
 
 
-def dashboard(board: Board, catalogue: Catalogue, language: str) -> dict[str, Any]:
-    """Asset of one board."""
+def dashboard(
+    board: Board, catalogue: Catalogue, language: str, titles: dict[str, str]
+) -> dict[str, Any]:
+    """Asset of one board; `titles` of all boards by slug, for the links between them."""
     return {
         "dashboard_title": board.title,
         "description": board.description,
@@ -43,7 +47,7 @@ def dashboard(board: Board, catalogue: Catalogue, language: str) -> dict[str, An
         "certification_details": None,
         "published": True,
         "uuid": identity("dashboard", board.slug),
-        "position": _grid(board),
+        "position": _grid(board, titles),
         "metadata": {
             "color_scheme": "callhouse",
             "label_colors": _label_colors(catalogue, language),
@@ -75,7 +79,7 @@ def _label_colors(catalogue: Catalogue, language: str) -> dict[str, str]:
     return colors
 
 
-def _grid(board: Board) -> dict[str, Any]:
+def _grid(board: Board, titles: dict[str, str]) -> dict[str, Any]:
     grid: dict[str, Any] = {
         "DASHBOARD_VERSION_KEY": "v2",
         "ROOT_ID": {"type": "ROOT", "id": "ROOT_ID", "children": ["GRID_ID"]},
@@ -90,7 +94,7 @@ def _grid(board: Board) -> dict[str, Any]:
         for tile in row.tiles:
             number += 1
             parents = ["ROOT_ID", "GRID_ID", row_id]
-            node = _node(board, tile, row.height, number, parents)
+            node = _node(board, tile, row.height, number, parents, titles)
             grid[node["id"]] = node
             children.append(node["id"])
         grid[row_id] = {
@@ -109,14 +113,19 @@ def _grid(board: Board) -> dict[str, Any]:
     return grid
 
 
-def _node(board: Board, tile: Tile, height: int, number: int, parents: list[str]) -> dict[str, Any]:
-    if tile.chart == "text":
+def _node(
+    board: Board, tile: Tile, height: int, number: int, parents: list[str], titles: dict[str, str]
+) -> dict[str, Any]:
+    if tile.chart in WORDS_ONLY:
+        code = tile.options.get("text", "")
+        if tile.chart == "links":
+            code = _links(board, tile, titles)
         return {
             "type": "MARKDOWN",
             "id": f"MARKDOWN-{tile.name}",
             "children": [],
             "parents": parents,
-            "meta": {"width": tile.width, "height": height, "code": tile.options.get("text", "")},
+            "meta": {"width": tile.width, "height": height, "code": code},
         }
     return {
         "type": "CHART",
@@ -132,6 +141,17 @@ def _node(board: Board, tile: Tile, height: int, number: int, parents: list[str]
             "uuid": identity("chart", f"{board.slug}.{tile.name}"),
         },
     }
+
+
+def _links(board: Board, tile: Tile, titles: dict[str, str]) -> str:
+    """Links to other boards that take the filters along (see board_links)."""
+    slugs = tile.options.get("boards", [])
+    if unknown := sorted(set(slugs) - set(titles)):
+        raise CallhouseError(
+            f"{board.slug}, tile {tile.name}: there is no board {', '.join(unknown)}"
+        )
+    links = " · ".join(f"[{titles[slug]}]({ADDRESS}{slug}/)" for slug in slugs)
+    return f"{tile.options.get('text', '')} {links}".strip()
 
 
 def filter_id(board: Board, name: str) -> str:
@@ -154,6 +174,14 @@ def _filter(board: Board, one: Filter, catalogue: Catalogue) -> dict[str, Any]:
         return {**asset, "filterType": "filter_time", "targets": [{}]}
     where = f"{board.slug}, filter {one.name}"
     column = known_column(find(catalogue, one.dataset, where), one.column, where)
+    if one.kind == "range":
+        target = {"column": {"name": column}, "datasetUuid": identity("dataset", one.dataset)}
+        return {
+            **asset,
+            "filterType": "filter_range",
+            "targets": [target],
+            "controlValues": {"enableEmptyFilter": False, "enableSingleValue": None},
+        }
     return {
         **asset,
         "filterType": "filter_select",

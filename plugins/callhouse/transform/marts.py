@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -27,6 +28,12 @@ LEDGER = (
     "data_status", "fct_landed_units", "fct_landed_days", "fct_day_balances", "fct_restatements",
     "fct_dq_results", "fct_releases", "capture_status", "fct_capture_health", "fct_incidents",
 )  # fmt: skip
+
+# Views of readers over marts, for boards, and what they read.
+BOARD_VIEWS = Path(warehouse.__file__).with_name("board_views.sql")
+BOARD_VIEWS_READ = {
+    "agg_groups_daily", "dim_channel", "dim_outcome", "fct_calls", "fct_channel_requests",
+}  # fmt: skip
 
 # `comment on …` of the view of callers, which no dbt contract describes.
 CALLER_DESCRIPTIONS = {
@@ -163,6 +170,8 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
         for mart in marts:
             if mart.masked_caller:
                 _create_caller_view(connection)
+        if {mart.name for mart in marts} >= BOARD_VIEWS_READ:
+            connection.execute(BOARD_VIEWS.read_text(encoding="utf-8"))
     return changes
 
 
