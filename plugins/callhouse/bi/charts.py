@@ -364,6 +364,9 @@ def _series(tile: Tile, source: Dataset, where: str, language: str) -> Parts:
     # An axis of times or of ordered names reads in its own order, one of members by their size.
     is_ranked = grain is None and bool(tile.options.get("is_ranked", True))
     style = format_of(source, metrics[0])
+    is_share = bool(tile.options.get("is_share"))
+    is_rate = is_share or style == FORMATS["rate"]
+    lines = _target_lines(source, tile.metrics, language) if tile.chart == "lines" else []
     params = {
         "x_axis": column,
         **({"time_grain_sqla": grain} if grain else {}),
@@ -380,21 +383,24 @@ def _series(tile: Tile, source: Dataset, where: str, language: str) -> Parts:
         "stack": "Stack" if tile.chart == "bars" else None,
         "markerEnabled": tile.chart == "lines",
         "markerSize": 5,
-        "annotation_layers": _target_lines(source, tile.metrics, language)
-        if tile.chart == "lines"
-        else [],
+        "annotation_layers": lines,
+        "contributionMode": "row" if is_share else None,
         "truncate_metric": True,
         "only_total": True,
         "show_value": False,
         "color_scheme": "callhouse",
         "show_legend": len(metrics) > 1 or bool(split) or tile.chart == "lines",
-        "legendType": "scroll",
+        "legendType": "plain",
         "legendOrientation": "top",
         "rich_tooltip": True,
         "tooltipTimeFormat": "%a %Y-%m-%d",
         "x_axis_time_format": "%m-%d",
-        "y_axis_format": ".0%" if style == FORMATS["rate"] else style,
-        "y_axis_bounds": [0 if tile.chart == "bars" else None, None],
+        "y_axis_format": ".0%" if is_rate else style,
+        # A rate that is held against a target is read on the whole scale.
+        "y_axis_bounds": [
+            0 if lines or tile.chart == "bars" else None,
+            1 if lines or is_share else None,
+        ],
         "truncateYAxis": tile.chart == "lines",
         "zoomable": False,
     }
@@ -561,9 +567,12 @@ def _records(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
     columns = [known_column(source, c, where) for c in tile.options.get("columns", ())]
     if not columns:
         raise CallhouseError(f"{where}: records need columns")
+    # "none": what a limit is reached with first, where an order would need every row.
     order = tile.options.get("order") or {"column": columns[0]}
-    is_ascending = not order.get("descending", False)
-    column = known_column(source, order.get("column", ""), where)
+    sorting: list[list[Any]] = []
+    if order != "none":
+        column = known_column(source, order.get("column", ""), where)
+        sorting = [[column, not order.get("descending", False)]]
     page = int(tile.options.get("page_rows", 0))
     limit = PAGED_ROWS if page else int(tile.options.get("limit", 1000))
     params = {
@@ -572,7 +581,7 @@ def _records(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
         "groupby": [],
         "metrics": [],
         "percent_metrics": [],
-        "order_by_cols": [json.dumps([column, is_ascending])],
+        "order_by_cols": [json.dumps(one) for one in sorting],
         "row_limit": limit,
         "server_pagination": bool(page),
         "server_page_length": page,
@@ -591,7 +600,7 @@ def _records(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
     rows = {
         "columns": columns,
         "metrics": None,
-        "orderby": [[column, is_ascending]],
+        "orderby": sorting,
         "row_limit": page or limit,
     }
     counted = {**rows, "row_limit": limit, "is_rowcount": True}
@@ -629,9 +638,16 @@ _OPTIONS = {
     "heatmap": {"x", "y", "scale"},
     "table": {"dimensions", "bars", "highlight", "has_totals", "labels", "without"},
     "records": {
-        "columns", "order", "highlight", "page_rows", "limit", "labels", "time_format", "without",
+        "columns",
+        "order",
+        "highlight",
+        "page_rows",
+        "limit",
+        "labels",
+        "time_format",
+        "without",
     },
-    "bars": {"x", "split", "limit", "is_ranked", "is_horizontal", "without"},
+    "bars": {"x", "split", "limit", "is_ranked", "is_horizontal", "is_share", "without"},
     "lines": {"x", "split", "limit", "is_ranked", "without"},
     "spread": {"of", "by", "without"},
     "flow": {"from", "to"},

@@ -20,6 +20,47 @@ METRIC_COLORS = {
     "calls_abandoned": theme.ABANDONED,
     "abandon_rate": theme.ABANDONED,
     "service_level": theme.TARGET,
+    "answer_rate": theme.ANSWERED,
+    "avg_talk": theme.ANSWERED,
+    "avg_hold": theme.HOLD,
+    "avg_acw": theme.AFTER_CALL,
+    "state_talk_seconds": theme.ANSWERED,
+    "state_hold_seconds": theme.HOLD,
+    "state_acw_seconds": theme.AFTER_CALL,
+    "state_ring_seconds": theme.WAITING,
+    "ready_seconds": theme.READY,
+    "pause_seconds": theme.CLOSED,
+    "transfer_rate": theme.HOLD,
+    "self_service_contained": theme.GOOD,
+    "self_service_containment_rate": theme.GOOD,
+    "self_service_abandoned": theme.ABANDONED,
+    "self_service_abandon_rate": theme.ABANDONED,
+    "repeat_calls": theme.WAITING,
+    "repeat_rate": theme.WAITING,
+    "anonymous_contacts": theme.CLOSED,
+    "fcr_24h": theme.AFTER_CALL,
+    "fcr_7d": theme.GOOD,
+}
+# Members of dimensions, as the facts and the views of boards name them.
+MEMBER_COLORS = {
+    "human": theme.ANSWERED,
+    "ivr": theme.AFTER_CALL,
+    "bot": theme.HOLD,
+    "callback": theme.WAITING,
+    "voicemail": theme.CLOSED,
+    "Served": theme.GOOD,
+    "已满足": theme.GOOD,
+    "Left unserved": theme.ABANDONED,
+    "未满足": theme.ABANDONED,
+    "Answered by an agent": theme.ANSWERED,
+    "人工接通": theme.ANSWERED,
+    "Abandoned by the caller": theme.ABANDONED,
+    "放弃": theme.ABANDONED,
+    "Solved in self-service": theme.GOOD,
+    "自助完成": theme.GOOD,
+    "Refused: outside opening hours": theme.CLOSED,
+    "No queue": theme.CLOSED,
+    "未进队列": theme.CLOSED,
 }
 CSS = """\
 .dashboard-component-chart-holder .header-title { font-size: 13px; font-weight: 600; }
@@ -49,7 +90,8 @@ def dashboard(
         "uuid": identity("dashboard", board.slug),
         "position": _grid(board, titles),
         "metadata": {
-            "color_scheme": "callhouse",
+            # A map would colour by name instead of by size; its board's other charts say it too.
+            "color_scheme": None if any(t.chart == "map" for t in board.tiles) else "callhouse",
             "label_colors": _label_colors(catalogue, language),
             "shared_label_colors": [],
             "map_label_colors": {},
@@ -70,7 +112,7 @@ def dashboard(
 
 
 def _label_colors(catalogue: Catalogue, language: str) -> dict[str, str]:
-    colors = dict(METRIC_COLORS)
+    colors = {**METRIC_COLORS, **MEMBER_COLORS}
     for source in catalogue.datasets:
         for metric in source.metrics:
             if metric.name in METRIC_COLORS:

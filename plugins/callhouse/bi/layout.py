@@ -26,7 +26,8 @@ WORDS_ONLY = ("text", "links")
 class Filter:
     """A filter of the board; `after` names filters that narrow its choices.
 
-    `kind`: `time` (the period), `value` (some values of a column) or `range` (from number to number).
+    `kind`: `time` (the period), `value` (some values of a column) or `range` (from one number to
+    another).
     """
 
     kind: str

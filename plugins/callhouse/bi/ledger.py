@@ -207,8 +207,10 @@ def _board_views() -> list[Dataset]:
                 ),
                 (
                     "service_level_week_before",
-                    "sum(answered_within_target_before)::numeric"
-                    " / nullif(sum(answered_or_abandoned_before), 0)",
+                    (
+                        "sum(answered_within_target_before)::numeric"
+                        " / nullif(sum(answered_or_abandoned_before), 0)"
+                    ),
                     "Service level of the week before.",
                     "Service level the week before",
                     "上周服务水平",
@@ -217,8 +219,10 @@ def _board_views() -> list[Dataset]:
                 (
                     "service_contribution",
                     "sum(service_contribution)",
-                    "Points that the member adds to the change of the whole service level, by its "
-                    "own level and by its share of the calls; the members add up to the change.",
+                    (
+                        "Points that the member adds to the change of the whole service level, by "
+                        "its own level and its share of the calls; the members add up to it."
+                    ),
                     "Contribution to the change",
                     "对服务水平变化的贡献",
                     "rate",
