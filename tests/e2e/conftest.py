@@ -63,6 +63,10 @@ class Visit:
         self.tiles.clear()
         query = f"?native_filters={quote(native_filters)}" if native_filters else ""
         self.page.goto(f"{self.base}/superset/dashboard/{slug}/{query}")
+        self.wait_until_drawn(slug, tiles)
+
+    def wait_until_drawn(self, slug: str, tiles: int) -> None:
+        """Wait until the `tiles` charts of the open board `slug` have drawn."""
         self.page.wait_for_selector(".dashboard-component-chart-holder", timeout=60_000)
         deadline = time.monotonic() + PATIENCE_SECONDS
         # The page's own policy forbids eval, hence no wait_for_function.

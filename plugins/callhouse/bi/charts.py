@@ -569,10 +569,11 @@ def _records(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
         raise CallhouseError(f"{where}: records need columns")
     # "none": what a limit is reached with first, where an order would need every row.
     order = tile.options.get("order") or {"column": columns[0]}
-    sorting: list[list[Any]] = []
-    if order != "none":
-        column = known_column(source, order.get("column", ""), where)
-        sorting = [[column, not order.get("descending", False)]]
+    keys = [] if order == "none" else order if isinstance(order, list) else [order]
+    sorting: list[list[Any]] = [
+        [known_column(source, key.get("column", ""), where), not key.get("descending", False)]
+        for key in keys
+    ]
     page = int(tile.options.get("page_rows", 0))
     limit = PAGED_ROWS if page else int(tile.options.get("limit", 1000))
     params = {
