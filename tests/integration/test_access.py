@@ -73,7 +73,8 @@ GROUPED = ("dim_caller",)
 # Relations that have no row in this sample.
 EMPTY = (
     "agg_group_changes_weekly", "capture_status", "fct_access_audit", "fct_capture_health",
-    "fct_carrier_differences", "fct_carrier_reconciliation", "fct_incidents", "fct_releases", "fct_restatements",
+    "fct_carrier_differences", "fct_carrier_reconciliation", "fct_incidents", "fct_releases",
+    "fct_restatements",
 )  # fmt: skip
 
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)

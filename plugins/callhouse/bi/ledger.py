@@ -199,7 +199,7 @@ def _board_views() -> list[Dataset]:
                 ),
                 (
                     "service_level_this_week",
-                    "sum(answered_within_target)::numeric / nullif(sum(answered_or_abandoned), 0)",
+                    "1.0 * sum(answered_within_target) / nullif(sum(answered_or_abandoned), 0)",
                     "Service level of the week.",
                     "Service level",
                     "服务水平",
@@ -208,7 +208,7 @@ def _board_views() -> list[Dataset]:
                 (
                     "service_level_week_before",
                     (
-                        "sum(answered_within_target_before)::numeric"
+                        "1.0 * sum(answered_within_target_before)"
                         " / nullif(sum(answered_or_abandoned_before), 0)"
                     ),
                     "Service level of the week before.",
