@@ -37,7 +37,7 @@ def test_every_board_renders_from_the_real_catalogue(parsed: Settings, language:
     files = render.bundle(semantic.load(parsed), language)
     assert "dashboards/operations_overview.yaml" in files
     charts = [path for path in files if path.startswith("charts/operations_overview__")]
-    assert len(charts) == 14
+    assert len(charts) == 19
 
 
 def test_the_metric_catalogue_tells_everything_of_every_metric(parsed: Settings) -> None:

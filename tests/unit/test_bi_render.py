@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from callhouse.bi import datasets, layout, ledger, render
+from callhouse.bi import board_links, charts, datasets, layout, ledger, render, targets
 from callhouse.errors import CallhouseError
 from callhouse.semantic import Catalogue, Column, Dataset, Metric
 
@@ -223,6 +224,10 @@ def test_chain_from_dashboard_to_column_is_whole() -> None:
     assert [board.slug for board in boards] == [
         "access_audit",
         "agent_coaching_pack",
+        "agents_teams",
+        "call_explorer",
+        "callers_regions",
+        "channels",
         "data_quality",
         "executive_summary",
         "operations_overview",
@@ -232,21 +237,57 @@ def test_chain_from_dashboard_to_column_is_whole() -> None:
     checked = 0
     for board in boards:
         for tile in board.tiles:
-            if tile.chart == "text":
+            if tile.chart in layout.WORDS_ONLY:
                 continue
             metrics = {m["metric_name"] for m in found[tile.dataset]["metrics"]}
             columns = {c["column_name"] for c in found[tile.dataset]["columns"]}
             trend = [*tile.options.get("bars", ()), *tile.options.get("lines", ())]
             assert {*tile.metrics, *trend} <= metrics, tile.name
-            axes = [tile.options[axis] for axis in "xy" if axis in tile.options]
-            named = [*tile.options.get("dimensions", ()), *tile.options.get("columns", ()), *axes]
-            assert set(named) <= columns, tile.name
+            single = [
+                tile.options[key] for key in ("y", "from", "to", "column") if key in tile.options
+            ]
+            if tile.options.get("x") not in (None, *charts.GRAINS):
+                single.append(tile.options["x"])
+            several = [
+                name
+                for key in ("dimensions", "columns", "split", "of", "by", "only", "without")
+                for name in tile.options.get(key, ())
+            ]
+            assert {*single, *several} <= columns, tile.name
             checked += 1
         for one in board.filters:
-            if one.kind == "value":
+            if one.kind != "time":
                 columns = {c["column_name"] for c in found[one.dataset]["columns"]}
                 assert one.column in columns
-    assert checked >= 14
+    assert checked >= 100
+
+
+def test_boards_have_their_filters_in_one_order() -> None:
+    order = [one["name"] for one in yaml.safe_load(layout.SHARED_FILTERS.read_text("utf-8"))]
+    boards = [layout.load(file, "zh") for file in sorted(render.BOARDS.glob("*.yaml"))]
+    shared = [
+        [one.name for one in board.filters] for board in boards if board.slug != "access_audit"
+    ]
+    assert sum(len(names) > 4 for names in shared) >= 5
+    for names in shared:
+        assert names == sorted(names, key=order.index)
+
+
+def test_boards_lead_down_and_up() -> None:
+    """Every board about calls leads to single calls, and those back to every board."""
+    boards = {
+        board.slug: board
+        for board in (layout.load(file, "en") for file in sorted(render.BOARDS.glob("*.yaml")))
+    }
+    ways = {
+        slug: [to for tile in board.tiles for to in tile.options.get("boards", ())]
+        for slug, board in boards.items()
+    }
+    about_calls = set(boards) - {"access_audit", "data_quality"}
+    assert len(about_calls) >= 6
+    for slug in about_calls - {"call_explorer"}:
+        assert "call_explorer" in ways[slug], slug
+        assert slug in ways["call_explorer"], slug
 
 
 def test_tiles_of_the_overview_obey_regional_row_security() -> None:
@@ -269,6 +310,61 @@ def test_committed_assets_carry_no_ids_times_or_connections() -> None:
         assert not {"id", "changed_on", "created_on"} & set(asset)
         assert not any(column["expression"] for column in asset["columns"])
         assert asset["sql"] is None
+
+
+def test_targets_come_from_the_seed() -> None:
+    parsed = replace(
+        metric("service_level", "sum(a)", "rate"), target="at least service_level_target"
+    )
+    most = replace(metric("abandon_rate", "sum(b)", "rate"), target="at most 0.05")
+    free = metric("asa", "sum(c)", "seconds")
+    dataset = Dataset("agg_calls_daily", "", (), (parsed, most, free))
+    assert targets.of(dataset, "service_level") == targets.Target(0.8, is_minimum=True)
+    assert targets.of(dataset, "abandon_rate") == targets.Target(0.05, is_minimum=False)
+    assert targets.of(dataset, "asa") is None
+
+
+def test_a_line_over_a_metric_shows_its_target(catalogue: Catalogue, boards: Path) -> None:
+    rate = replace(metric("service_level", "sum(a)", "rate"), target="at least 0.8")
+    whole = replace(catalogue.datasets[0], metrics=(*catalogue.datasets[0].metrics, rate))
+    change(boards, "chart: big_number", "chart: lines").joinpath("tiny.yaml")
+    change(boards, "metrics: [calls_offered]", "metrics: [service_level, calls_offered]")
+    change(boards, "name: asa\n        chart: lines", "name: asa\n        chart: big_number")
+    files = render.bundle(replace(catalogue, datasets=[whole]), "en", boards)
+    params = loaded(files, "charts/tiny__offered.yaml")["params"]
+    (line,) = params["annotation_layers"]
+    assert (line["name"], line["value"], line["style"]) == ("Target ≥ 80%", "0.8", "dashed")
+
+
+def native(name: str, column: str | None) -> dict[str, Any]:
+    """A filter as Superset keeps it; without a column it is the period's."""
+    kind = "filter_select" if column else "filter_time"
+    return {"id": name, "filterType": kind, "targets": [{"column": {"name": column}}]}
+
+
+def test_filters_are_carried_by_their_column_and_a_clicked_value_wins() -> None:
+    origin = [native("A-time", None), native("A-queue", "queue_name"), native("A-x", "nowhere")]
+    target = [
+        native("B-time", None),
+        native("B-queue", "queue_name"),
+        native("B-team", "team_name"),
+    ]
+    queues = {"filters": [{"col": "queue_name", "op": "IN", "val": ["Cards", "Loans"]}]}
+    chosen = {
+        "A-time": {"extraFormData": {"time_range": "w"}, "filterState": {"value": "w"}},
+        "A-queue": {"extraFormData": queues, "filterState": {"value": ["Cards", "Loans"]}},
+        "A-x": {"extraFormData": {"filters": []}, "filterState": {}},
+    }
+    carried = board_links.carry(chosen, origin, target)
+    assert set(carried) == {"B-time", "B-queue"}
+    assert carried["B-time"]["extraFormData"] == {"time_range": "w"}
+    assert carried["B-queue"]["filterState"]["value"] == ["Cards", "Loans"]
+    clicked = {"col": "queue_name", "op": "IN", "val": ["Cards"]}
+    # Charts have numbers, which sort before the names of filters.
+    chosen = {"17": {"extraFormData": {"filters": [clicked]}}, **chosen}
+    carried = board_links.carry(chosen, origin, target)
+    assert carried["B-queue"]["extraFormData"] == {"filters": [clicked]}
+    assert carried["B-queue"]["filterState"] == {"value": ["Cards"], "label": "Cards"}
 
 
 def test_query_context_asks_for_what_the_chart_shows(catalogue: Catalogue, boards: Path) -> None:

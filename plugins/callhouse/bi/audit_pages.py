@@ -1,9 +1,13 @@
-"""The pages of audits (Data Docs) in Superset, for those who see all calls: they show rows."""
+"""The pages of audits (Data Docs) in Superset, for those who see all calls: they show rows.
+
+Serves the ways between boards, too, which need no page of their own.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from callhouse.bi import board_links
 from callhouse.bi.superset_access import personal_connection
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
@@ -13,6 +17,7 @@ ADDRESS = "/audits/"
 
 def serve(app: Any, settings: Settings) -> None:
     """Add `/audits/` to the application. Row security decides, as for every board."""
+    board_links.serve(app)
 
     @app.route(ADDRESS, defaults={"page": "index.html"})  # type: ignore[untyped-decorator]
     @app.route(f"{ADDRESS}<path:page>")  # type: ignore[untyped-decorator]

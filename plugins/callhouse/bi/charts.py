@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from callhouse.bi import theme
+from callhouse.bi import targets, theme
 from callhouse.bi.datasets import (
     CLOCK,
     CLOCK_FORMAT,
@@ -20,7 +20,7 @@ from callhouse.bi.layout import Board, Tile
 from callhouse.errors import CallhouseError
 
 if TYPE_CHECKING:
-    from callhouse.semantic import Dataset
+    from callhouse.semantic import Column, Dataset
 
 COLORS = {
     "answered": theme.ANSWERED,
@@ -43,12 +43,20 @@ WORDS = {
     "en": {
         "change": "latest day vs a week earlier",
         "relative_change": "relative, latest day vs a week earlier",
+        "target": "Target {bound}",
     },
-    "zh": {"change": "最近一日较上周同日", "relative_change": "相对变化，最近一日较上周同日"},
+    "zh": {
+        "change": "最近一日较上周同日",
+        "relative_change": "相对变化，最近一日较上周同日",
+        "target": "目标 {bound}",
+    },
 }
 # Days back to the comparable day: the same weekday of the week before.
 WEEK = 7
 ROW_LIMIT = 10_000
+# Rows that a person can turn pages through; one page is asked for at a time.
+PAGED_ROWS = 50_000
+GRAINS = {"day": "P1D", "week": "P1W", "month": "P1M"}
 
 Parts = tuple[str, dict[str, Any], list[dict[str, Any]]]
 
@@ -148,9 +156,9 @@ def _query(
     }
 
 
-def _by_day(source: Dataset) -> dict[str, Any]:
+def _by_day(source: Dataset, grain: str = "P1D") -> dict[str, Any]:
     return {
-        "timeGrain": "P1D",
+        "timeGrain": grain,
         "columnType": "BASE_AXIS",
         "sqlExpression": source.main_time_column,
         "label": source.main_time_column,
@@ -200,7 +208,7 @@ def _big_number(tile: Tile, source: Dataset, where: str, language: str) -> Parts
         "show_trend_line": True,
         "start_y_axis_at_zero": False,
         "show_timestamp": False,
-        "subtitle": tile.options.get("subtitle", ""),
+        "subtitle": tile.options.get("subtitle") or _target_words(source, tile.metric, language),
         "header_font_size": 0.4,
         "subheader_font_size": 0.125,
         "subtitle_font_size": 0.125,
@@ -309,7 +317,176 @@ def _heatmap(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
     return "heatmap_v2", params, [{"columns": [x, y], "metrics": [metric]}]
 
 
-def _highlights(tile: Tile, resolve: Callable[[str], str], where: str) -> list[dict[str, Any]]:
+def _target_words(source: Dataset, name: str, language: str) -> str:
+    """The target that metric `name` is held against, in words; empty without one."""
+    if (target := targets.of(source, name)) is None:
+        return ""
+    sign = "≥" if target.is_minimum else "≤"
+    return WORDS[language]["target"].format(bound=f"{sign} {target.bound:.0%}")
+
+
+def _target_lines(source: Dataset, names: tuple[str, ...], language: str) -> list[dict[str, Any]]:
+    """A dark dashed line for each different target of the metrics `names`."""
+    lines = {
+        words: {
+            "annotationType": "FORMULA",
+            "name": words,
+            "value": str(target.bound),
+            "style": "dashed",
+            "color": theme.TARGET,
+            "width": 1,
+            "opacity": "",
+            "show": True,
+            "showLabel": True,
+            "showMarkers": False,
+            "hideLine": False,
+            "overrides": {"time_range": None},
+        }
+        for name in names
+        if (target := targets.of(source, name)) is not None
+        and (words := _target_words(source, name, language))
+    }
+    return list(lines.values())
+
+
+def _series(tile: Tile, source: Dataset, where: str, language: str) -> Parts:
+    """Bars (`bars`) or lines (`lines`) of metrics over `x`: a column, or day, week or month."""
+    metrics = [shown_metric(source, name, where) for name in tile.metrics]
+    if not metrics:
+        raise CallhouseError(f"{where}: {tile.chart} needs metrics")
+    x = tile.options.get("x", "day")
+    grain = GRAINS.get(x)
+    if grain is not None and source.main_time_column is None:
+        raise CallhouseError(f"{where}: dataset {source.name} has no days")
+    column = source.main_time_column if grain else known_column(source, x, where)
+    split = [known_column(source, c, where) for c in tile.options.get("split", ())]
+    limit = int(tile.options.get("limit", ROW_LIMIT))
+    # An axis of times or of ordered names reads in its own order, one of members by their size.
+    is_ranked = grain is None and bool(tile.options.get("is_ranked", True))
+    style = format_of(source, metrics[0])
+    is_share = bool(tile.options.get("is_share"))
+    is_rate = is_share or style == FORMATS["rate"]
+    lines = _target_lines(source, tile.metrics, language) if tile.chart == "lines" else []
+    params = {
+        "x_axis": column,
+        **({"time_grain_sqla": grain} if grain else {}),
+        "metrics": metrics,
+        "groupby": split,
+        "limit": 12 if split else None,
+        "row_limit": limit,
+        "order_desc": True,
+        "x_axis_sort": metrics[0] if is_ranked else column,
+        # Horizontal bars are drawn from below.
+        "x_axis_sort_asc": tile.options.get("is_horizontal", False) if is_ranked else True,
+        "xAxisForceCategorical": grain is None,
+        "orientation": "horizontal" if tile.options.get("is_horizontal") else "vertical",
+        "stack": "Stack" if tile.chart == "bars" else None,
+        "markerEnabled": tile.chart == "lines",
+        "markerSize": 5,
+        "annotation_layers": lines,
+        "contributionMode": "row" if is_share else None,
+        "truncate_metric": True,
+        "only_total": True,
+        "show_value": False,
+        "color_scheme": "callhouse",
+        "show_legend": len(metrics) > 1 or bool(split) or tile.chart == "lines",
+        "legendType": "plain",
+        "legendOrientation": "top",
+        "rich_tooltip": True,
+        "tooltipTimeFormat": "%a %Y-%m-%d",
+        "x_axis_time_format": "%m-%d",
+        "y_axis_format": ".0%" if is_rate else style,
+        # A rate that is held against a target is read on the whole scale.
+        "y_axis_bounds": [
+            0 if lines or tile.chart == "bars" else None,
+            1 if lines or is_share else None,
+        ],
+        "truncateYAxis": tile.chart == "lines",
+        "zoomable": False,
+    }
+    axis = [_by_day(source, grain)] if grain else [column]
+    order = [] if grain else [[metrics[0], False]]
+    query = {
+        "columns": [*axis, *split], "metrics": metrics, "orderby": order, "row_limit": limit,
+        "series_columns": split,
+    }  # fmt: skip
+    kind = "echarts_timeseries_bar" if tile.chart == "bars" else "echarts_timeseries_line"
+    return kind, params, [query]
+
+
+def _spread(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
+    """Box plot: how the members of `of` lie within each member of `by`."""
+    metric = shown_metric(source, tile.metric, where)
+    members, groups = (
+        [known_column(source, c, where) for c in tile.options.get(key, ())] for key in ("of", "by")
+    )
+    if not members or not groups:
+        raise CallhouseError(f"{where}: a spread needs of and by")
+    params = {
+        "columns": members,
+        "groupby": groups,
+        "metrics": [metric],
+        "whiskerOptions": "Tukey",
+        "x_ticks_layout": "auto",
+        "color_scheme": "callhouse",
+        "number_format": format_of(source, metric),
+    }
+    box = {
+        "operation": "boxplot",
+        "options": {"whisker_type": "tukey", "percentiles": None, "groupby": groups,
+                    "metrics": [metric]},
+    }  # fmt: skip
+    query = {
+        "columns": [*members, *groups], "metrics": [metric], "series_columns": groups,
+        "post_processing": [box],
+    }  # fmt: skip
+    return "box_plot", params, [query]
+
+
+def _flow(tile: Tile, source: Dataset, where: str, language: str) -> Parts:
+    """Sankey: how many go from where to where, names in `language` where the dataset has them."""
+    metric = shown_metric(source, tile.metric, where)
+    origin, end = (
+        _in_language(source, known_column(source, tile.options.get(key, ""), where), language)
+        for key in ("from", "to")
+    )
+    params = {
+        "source": origin,
+        "target": end,
+        "metric": metric,
+        "sort_by_metric": True,
+        "row_limit": 200,
+        "color_scheme": "callhouse",
+    }
+    query = {"columns": [origin, end], "metrics": [metric], "orderby": [[metric, False]]}
+    return "sankey_v2", params, [query]
+
+
+def _in_language(source: Dataset, column: str, language: str) -> str:
+    translated = f"{column}_{language}"
+    return translated if translated in source.column_names else column
+
+
+def _map(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
+    """Provinces of China by a column of ISO codes; other codes are not on it."""
+    metric = shown_metric(source, tile.metric, where)
+    column = known_column(source, tile.options.get("column", ""), where)
+    params = {
+        "select_country": "china",
+        "entity": column,
+        "metric": metric,
+        "number_format": format_of(source, metric),
+        "linear_color_scheme": tile.options.get("scale", "callhouse_volume"),
+        # This chart still asks the old way, which knows the period by its column only.
+        "granularity_sqla": source.main_time_column,
+        "time_range": "No filter",
+    }
+    return "country_map", params, [{"columns": [column], "metrics": [metric]}]
+
+
+def _highlights(
+    tile: Tile, source: Dataset, resolve: Callable[[str], str], where: str
+) -> list[dict[str, Any]]:
     rules = []
     for rule in tile.options.get("highlight", ()):
         rest = dict(rule)
@@ -321,6 +498,10 @@ def _highlights(tile: Tile, resolve: Callable[[str], str], where: str) -> list[d
             raise CallhouseError(f"{where}: a highlight needs one of below, above, equals")
         ((operator, target),) = rest.items()
         symbol = {"below": "<", "above": ">", "equals": "="}[operator]
+        if target == "target":
+            if (found := targets.of(source, rule.get("metric", ""))) is None:
+                raise CallhouseError(f"{where}: {rule.get('metric')} has no target")
+            target = found.bound
         rules.append(
             {
                 "column": column,
@@ -339,7 +520,7 @@ def _table(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
     if not metrics or not dimensions:
         raise CallhouseError(f"{where}: a table needs dimensions and metrics")
     with_bars = {shown_metric(source, name, where) for name in tile.options.get("bars", ())}
-    rules = _highlights(tile, lambda name: shown_metric(source, name, where), where)
+    rules = _highlights(tile, source, lambda name: shown_metric(source, name, where), where)
     has_totals = bool(tile.options.get("has_totals", False))
     short = {
         shown_metric(source, name, where): words
@@ -386,37 +567,56 @@ def _records(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
     columns = [known_column(source, c, where) for c in tile.options.get("columns", ())]
     if not columns:
         raise CallhouseError(f"{where}: records need columns")
+    # "none": what a limit is reached with first, where an order would need every row.
     order = tile.options.get("order") or {"column": columns[0]}
-    is_ascending = not order.get("descending", False)
-    column = known_column(source, order.get("column", ""), where)
+    keys = [] if order == "none" else order if isinstance(order, list) else [order]
+    sorting: list[list[Any]] = [
+        [known_column(source, key.get("column", ""), where), not key.get("descending", False)]
+        for key in keys
+    ]
+    page = int(tile.options.get("page_rows", 0))
+    limit = PAGED_ROWS if page else int(tile.options.get("limit", 1000))
     params = {
         "query_mode": "raw",
         "all_columns": columns,
         "groupby": [],
         "metrics": [],
         "percent_metrics": [],
-        "order_by_cols": [json.dumps([column, is_ascending])],
-        "row_limit": 1000,
-        "server_pagination": False,
+        "order_by_cols": [json.dumps(one) for one in sorting],
+        "row_limit": limit,
+        "server_pagination": bool(page),
+        "server_page_length": page,
         "page_length": 0,
-        "include_search": False,
+        "include_search": bool(page),
         "show_cell_bars": False,
         "color_pn": False,
-        "table_timestamp_format": "%Y-%m-%d %H:%M",
-        "conditional_formatting": _highlights(tile, str, where),
+        "table_timestamp_format": tile.options.get("time_format", "%Y-%m-%d %H:%M"),
+        "conditional_formatting": _highlights(tile, source, str, where),
         "column_config": {
-            c.name: {"d3TimeFormat": "%Y-%m-%d"}
+            c.name: config
             for c in source.columns
-            if c.name in columns and c.data_type == "date"
+            if c.name in columns and (config := _record_column(tile, c))
         },
     }
     rows = {
         "columns": columns,
         "metrics": None,
-        "orderby": [[column, is_ascending]],
-        "row_limit": 1000,
+        "orderby": sorting,
+        "row_limit": page or limit,
     }
-    return "table", params, [rows]
+    counted = {**rows, "row_limit": limit, "is_rowcount": True}
+    return "table", params, [rows, *([counted] if page else [])]
+
+
+def _record_column(tile: Tile, column: Column) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if column.data_type == "date":
+        config["d3TimeFormat"] = "%Y-%m-%d"
+    if column.name.endswith("_seconds"):
+        config["d3NumberFormat"] = ",.0f"
+    if column.name in tile.options.get("labels", {}):
+        config["customColumnName"] = tile.options["labels"][column.name]
+    return config
 
 
 _BUILDERS: dict[str, Callable[[Tile, Dataset, str, str], Parts]] = {
@@ -426,6 +626,11 @@ _BUILDERS: dict[str, Callable[[Tile, Dataset, str, str], Parts]] = {
     "heatmap": _heatmap,
     "table": _table,
     "records": _records,
+    "bars": _series,
+    "lines": _series,
+    "spread": _spread,
+    "flow": _flow,
+    "map": _map,
 }
 _OPTIONS = {
     "big_number": {"subtitle", "color"},
@@ -433,6 +638,20 @@ _OPTIONS = {
     "trend": {"bars", "lines", "bar_axis", "line_axis"},
     "heatmap": {"x", "y", "scale"},
     "table": {"dimensions", "bars", "highlight", "has_totals", "labels", "without"},
-    "records": {"columns", "order", "highlight"},
+    "records": {
+        "columns",
+        "order",
+        "highlight",
+        "page_rows",
+        "limit",
+        "labels",
+        "time_format",
+        "without",
+    },
+    "bars": {"x", "split", "limit", "is_ranked", "is_horizontal", "is_share", "without"},
+    "lines": {"x", "split", "limit", "is_ranked", "without"},
+    "spread": {"of", "by", "without"},
+    "flow": {"from", "to"},
+    "map": {"column", "scale"},
     "text": {"text"},
 }

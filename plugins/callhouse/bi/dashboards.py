@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from callhouse.bi import theme
+from callhouse.bi.board_links import ADDRESS
 from callhouse.bi.datasets import VERSION, find, identity, known_column
-from callhouse.bi.layout import Board, Filter, Tile
+from callhouse.bi.layout import WORDS_ONLY, Board, Filter, Tile
+from callhouse.errors import CallhouseError
 
 if TYPE_CHECKING:
     from callhouse.semantic import Catalogue
@@ -18,6 +20,47 @@ METRIC_COLORS = {
     "calls_abandoned": theme.ABANDONED,
     "abandon_rate": theme.ABANDONED,
     "service_level": theme.TARGET,
+    "answer_rate": theme.ANSWERED,
+    "avg_talk": theme.ANSWERED,
+    "avg_hold": theme.HOLD,
+    "avg_acw": theme.AFTER_CALL,
+    "state_talk_seconds": theme.ANSWERED,
+    "state_hold_seconds": theme.HOLD,
+    "state_acw_seconds": theme.AFTER_CALL,
+    "state_ring_seconds": theme.WAITING,
+    "ready_seconds": theme.READY,
+    "pause_seconds": theme.CLOSED,
+    "transfer_rate": theme.HOLD,
+    "self_service_contained": theme.GOOD,
+    "self_service_containment_rate": theme.GOOD,
+    "self_service_abandoned": theme.ABANDONED,
+    "self_service_abandon_rate": theme.ABANDONED,
+    "repeat_calls": theme.WAITING,
+    "repeat_rate": theme.WAITING,
+    "anonymous_contacts": theme.CLOSED,
+    "fcr_24h": theme.AFTER_CALL,
+    "fcr_7d": theme.GOOD,
+}
+# Members of dimensions, as the facts and the views of boards name them.
+MEMBER_COLORS = {
+    "human": theme.ANSWERED,
+    "ivr": theme.AFTER_CALL,
+    "bot": theme.HOLD,
+    "callback": theme.WAITING,
+    "voicemail": theme.CLOSED,
+    "Served": theme.GOOD,
+    "已满足": theme.GOOD,
+    "Left unserved": theme.ABANDONED,
+    "未满足": theme.ABANDONED,
+    "Answered by an agent": theme.ANSWERED,
+    "人工接通": theme.ANSWERED,
+    "Abandoned by the caller": theme.ABANDONED,
+    "放弃": theme.ABANDONED,
+    "Solved in self-service": theme.GOOD,
+    "自助完成": theme.GOOD,
+    "Refused: outside opening hours": theme.CLOSED,
+    "No queue": theme.CLOSED,
+    "未进队列": theme.CLOSED,
 }
 CSS = """\
 .dashboard-component-chart-holder .header-title { font-size: 13px; font-weight: 600; }
@@ -32,8 +75,10 @@ CSS = """\
 """
 
 
-def dashboard(board: Board, catalogue: Catalogue, language: str) -> dict[str, Any]:
-    """Asset of one board."""
+def dashboard(
+    board: Board, catalogue: Catalogue, language: str, titles: dict[str, str]
+) -> dict[str, Any]:
+    """Asset of one board; `titles` of all boards by slug, for the links between them."""
     return {
         "dashboard_title": board.title,
         "description": board.description,
@@ -43,9 +88,10 @@ def dashboard(board: Board, catalogue: Catalogue, language: str) -> dict[str, An
         "certification_details": None,
         "published": True,
         "uuid": identity("dashboard", board.slug),
-        "position": _grid(board),
+        "position": _grid(board, titles),
         "metadata": {
-            "color_scheme": "callhouse",
+            # A map would colour by name instead of by size; its board's other charts say it too.
+            "color_scheme": None if any(t.chart == "map" for t in board.tiles) else "callhouse",
             "label_colors": _label_colors(catalogue, language),
             "shared_label_colors": [],
             "map_label_colors": {},
@@ -66,7 +112,7 @@ def dashboard(board: Board, catalogue: Catalogue, language: str) -> dict[str, An
 
 
 def _label_colors(catalogue: Catalogue, language: str) -> dict[str, str]:
-    colors = dict(METRIC_COLORS)
+    colors = {**METRIC_COLORS, **MEMBER_COLORS}
     for source in catalogue.datasets:
         for metric in source.metrics:
             if metric.name in METRIC_COLORS:
@@ -75,7 +121,7 @@ def _label_colors(catalogue: Catalogue, language: str) -> dict[str, str]:
     return colors
 
 
-def _grid(board: Board) -> dict[str, Any]:
+def _grid(board: Board, titles: dict[str, str]) -> dict[str, Any]:
     grid: dict[str, Any] = {
         "DASHBOARD_VERSION_KEY": "v2",
         "ROOT_ID": {"type": "ROOT", "id": "ROOT_ID", "children": ["GRID_ID"]},
@@ -90,7 +136,7 @@ def _grid(board: Board) -> dict[str, Any]:
         for tile in row.tiles:
             number += 1
             parents = ["ROOT_ID", "GRID_ID", row_id]
-            node = _node(board, tile, row.height, number, parents)
+            node = _node(board, tile, row.height, number, parents, titles)
             grid[node["id"]] = node
             children.append(node["id"])
         grid[row_id] = {
@@ -109,14 +155,19 @@ def _grid(board: Board) -> dict[str, Any]:
     return grid
 
 
-def _node(board: Board, tile: Tile, height: int, number: int, parents: list[str]) -> dict[str, Any]:
-    if tile.chart == "text":
+def _node(
+    board: Board, tile: Tile, height: int, number: int, parents: list[str], titles: dict[str, str]
+) -> dict[str, Any]:
+    if tile.chart in WORDS_ONLY:
+        code = tile.options.get("text", "")
+        if tile.chart == "links":
+            code = _links(board, tile, titles)
         return {
             "type": "MARKDOWN",
             "id": f"MARKDOWN-{tile.name}",
             "children": [],
             "parents": parents,
-            "meta": {"width": tile.width, "height": height, "code": tile.options.get("text", "")},
+            "meta": {"width": tile.width, "height": height, "code": code},
         }
     return {
         "type": "CHART",
@@ -132,6 +183,17 @@ def _node(board: Board, tile: Tile, height: int, number: int, parents: list[str]
             "uuid": identity("chart", f"{board.slug}.{tile.name}"),
         },
     }
+
+
+def _links(board: Board, tile: Tile, titles: dict[str, str]) -> str:
+    """Links to other boards that take the filters along (see board_links)."""
+    slugs = tile.options.get("boards", [])
+    if unknown := sorted(set(slugs) - set(titles)):
+        raise CallhouseError(
+            f"{board.slug}, tile {tile.name}: there is no board {', '.join(unknown)}"
+        )
+    links = " · ".join(f"[{titles[slug]}]({ADDRESS}{slug}/)" for slug in slugs)
+    return f"{tile.options.get('text', '')} {links}".strip()
 
 
 def filter_id(board: Board, name: str) -> str:
@@ -154,6 +216,14 @@ def _filter(board: Board, one: Filter, catalogue: Catalogue) -> dict[str, Any]:
         return {**asset, "filterType": "filter_time", "targets": [{}]}
     where = f"{board.slug}, filter {one.name}"
     column = known_column(find(catalogue, one.dataset, where), one.column, where)
+    if one.kind == "range":
+        target = {"column": {"name": column}, "datasetUuid": identity("dataset", one.dataset)}
+        return {
+            **asset,
+            "filterType": "filter_range",
+            "targets": [target],
+            "controlValues": {"enableEmptyFilter": False, "enableSingleValue": None},
+        }
     return {
         **asset,
         "filterType": "filter_select",

@@ -9,16 +9,26 @@ from typing import Any
 import yaml
 
 from callhouse.errors import CallhouseError
-from callhouse.settings import LANGUAGES
+from callhouse.settings import LANGUAGES, REPOSITORY
 
 GRID_COLUMNS = 12
 MINIMUM_WIDTH = 3
-CHARTS = ("big_number", "date", "trend", "heatmap", "table", "records", "text")
+CHARTS = (
+    "big_number", "date", "trend", "heatmap", "table", "records", "bars", "lines", "spread",
+    "flow", "map", "text", "links",
+)  # fmt: skip
+SHARED_FILTERS = REPOSITORY / "superset" / "filters.yaml"
+# Tiles that ask nothing of the database.
+WORDS_ONLY = ("text", "links")
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter of the board; `after` names filters that narrow its choices."""
+    """A filter of the board; `after` names filters that narrow its choices.
+
+    `kind`: `time` (the period), `value` (some values of a column) or `range` (from one number to
+    another).
+    """
 
     kind: str
     name: str
@@ -102,7 +112,7 @@ class _Reader:
             slug=str(self.take(rest, "board", "slug")),
             title=self.words(self.take(rest, "board", "title"), "title"),
             description=self.words(self.take(rest, "board", "description"), "description"),
-            filters=tuple(self.filter(f) for f in rest.pop("filters", [])),
+            filters=self.filters(rest.pop("filters", [])),
             rows=tuple(self.row(r) for r in self.take(rest, "board", "rows")),
             refresh_seconds=int(rest.pop("refresh_seconds", 0)),
         )
@@ -117,13 +127,41 @@ class _Reader:
                 raise self.fail(f"filter {one.name}", f"no filter called {', '.join(missing)}")
         return board
 
+    def filters(self, content: list[Any] | dict[str, Any]) -> tuple[Filter, ...]:
+        """The board's own filters, or the shared ones that it names with their `dataset`."""
+        if isinstance(content, list):
+            return tuple(self.filter(f) for f in content)
+        rest = dict(content)
+        dataset = self.take(rest, "filters", "dataset")
+        names = self.take(rest, "filters", "shared")
+        if rest:
+            raise self.fail("filters", f"unknown keys {', '.join(sorted(rest))}")
+        shared = yaml.safe_load(SHARED_FILTERS.read_text(encoding="utf-8"))
+        if unknown := sorted(set(names) - {one["name"] for one in shared}):
+            raise self.fail("filters", f"no shared filter called {', '.join(unknown)}")
+        chosen = [one for one in shared if one["name"] in names]
+        if names != [one["name"] for one in chosen]:
+            raise self.fail("filters", f"the order is that of {SHARED_FILTERS.name}")
+        return tuple(
+            self.filter(
+                one
+                if one["kind"] == "time"
+                else {
+                    **one,
+                    "dataset": dataset,
+                    "after": [name for name in one.get("after", ()) if name in names],
+                }
+            )
+            for one in chosen
+        )
+
     def filter(self, content: dict[str, Any]) -> Filter:
         rest = dict(content)
         name = str(self.take(rest, "filter", "name"))
         where = f"filter {name}"
         kind = self.take(rest, where, "kind")
-        if kind not in ("time", "value"):
-            raise self.fail(where, f"kind {kind!r} is not one of time, value")
+        if kind not in ("time", "value", "range"):
+            raise self.fail(where, f"kind {kind!r} is not one of time, value, range")
         title = self.words(self.take(rest, where, "title"), where)
         if kind == "time":
             found = Filter(kind, name, title)
@@ -162,7 +200,7 @@ class _Reader:
         width = int(self.take(rest, where, "width"))
         if width < MINIMUM_WIDTH:
             raise self.fail(where, f"narrower than {MINIMUM_WIDTH} columns")
-        is_text = chart == "text"
+        is_text = chart in WORDS_ONLY
         for key in ("subtitle", "bar_axis", "line_axis", "text"):
             if key in rest:
                 rest[key] = self.words(rest[key], f"{where}, {key}")

@@ -1,4 +1,4 @@
-"""Datasets of the views in warehouse/{ledger,capture,alerts,trail}.sql, which dbt does not know."""
+"""Datasets of the views in warehouse/{ledger,capture,alerts,trail,board_views}.sql: dbt knows none."""
 
 from __future__ import annotations
 
@@ -64,10 +64,33 @@ HEALTH = (
     ),
 )
 
+# A call in the views of boards, as in the marts, and a step from one name to another.
+CALL = (
+    ("call_key", "text", "Source and number of the call.", "Call", "通话"),
+    SOURCE,
+    ("queue_id", "text", "First queue of the call.", "Queue", "技能组"),
+    ("queue_name", "text", "First queue of the call.", "Queue name", "技能组名称"),
+    ("agent_id", "text", "First agent of the call.", "Agent", "坐席"),
+    ("agent_name", "text", "First agent of the call.", "Agent name", "坐席姓名"),
+    ("team_id", "text", "Team of the agent.", "Team", "班组"),
+    ("team_name", "text", "Team of the agent.", "Team name", "班组名称"),
+    ("region_code", "text", "Region of the caller.", "Region", "地区"),
+    ("region_name", "text", "Region of the caller.", "Region name", "地区名称"),
+    ("channel", "text", "Channel.", "Channel", "渠道"),
+    ("business_type", "text", "What the call was about.", "Business type", "业务类型"),
+    ("hotline_id", "text", "Number that was called.", "Hotline", "热线号码"),
+)
+STEP = (
+    ("from_name", "text", "Where the call came from.", "From", "从"),
+    ("to_name", "text", "Where it went.", "To", "到"),
+    ("from_name_zh", "text", "Where the call came from, in Chinese.", "From (zh)", "从（中文）"),
+    ("to_name_zh", "text", "Where it went, in Chinese.", "To (zh)", "到（中文）"),
+)
+
 
 def datasets() -> list[Dataset]:
-    """The state of days, the ledger (what came in, was checked), who delivers, and who looks."""
-    return [*_ledger(), *_capture(), _alerts(), _access_audit()]
+    """The state of days, the ledger, who delivers, who looks, and forms that boards show."""
+    return [*_ledger(), *_capture(), _alerts(), _access_audit(), *_board_views()]
 
 
 def _alerts() -> Dataset:
@@ -217,6 +240,145 @@ def _alerts() -> Dataset:
             ),
         ),
     )
+
+
+def _board_views() -> list[Dataset]:
+    return [
+        made_dataset(
+            "fct_channel_paths",
+            "One row per request of a channel: the channel that the call asked next, or how it "
+            "ended.",
+            (
+                DAY,
+                ("request_key", "text", "Call and channel.", "Request", "请求"),
+                *CALL,
+                (
+                    "next_channel",
+                    "text",
+                    "Channel that the call asked next; none: it ended here.",
+                    "Next channel",
+                    "下一渠道",
+                ),
+                *STEP,
+            ),
+            (
+                (
+                    "path_steps",
+                    "count(*)",
+                    "Requests of channels, each with where the call went from there.",
+                    "Requests",
+                    "请求量",
+                ),
+            ),
+        ),
+        made_dataset(
+            "fct_call_flows",
+            "Three rows per call: from its hotline into the menu or straight in, to its queue, to "
+            "its outcome.",
+            (
+                DAY,
+                ("step", "integer", "1 entry, 2 queue, 3 outcome.", "Step", "步骤"),
+                *CALL,
+                ("outcome", "text", "How the call ended.", "Outcome", "结果"),
+                *STEP,
+            ),
+            (
+                (
+                    "flow_calls",
+                    "count(*)",
+                    "Calls that took this step; each call takes three.",
+                    "Calls",
+                    "呼叫量",
+                ),
+            ),
+        ),
+        made_dataset(
+            "agg_group_changes_weekly",
+            "One row per whole week, source, dimension and member of groups of at least five "
+            "callers, beside the week before. Ask for one dimension at a time.",
+            (
+                ("business_day", "date", "Monday of the week.", "Week", "周"),
+                SOURCE,
+                ("dimension", "text", "What calls are grouped by.", "Dimension", "维度"),
+                ("member", "text", "Member of the dimension.", "Member", "成员"),
+                ("member_name", "text", "Name of the member.", "Member name", "成员名称"),
+                ("is_newest", "boolean", "The newest whole week.", "Newest week", "最新一周"),
+                *(
+                    (name + suffix, "bigint", text + when, label + short, chinese + kurz)
+                    for name, text, label, chinese in (
+                        ("calls_offered", "Calls offered", "Offered", "呼入量"),
+                        ("calls_abandoned", "Calls abandoned", "Abandoned", "放弃量"),
+                        ("answered_within_target", "Answered in time", "In time", "目标内接通"),
+                        ("answered_or_abandoned", "Answered or abandoned", "Ended", "接通与放弃"),
+                    )
+                    for suffix, when, short, kurz in (
+                        ("", " in the week.", "", ""),
+                        ("_before", " in the week before.", " before", "（上周）"),
+                    )
+                ),
+                (
+                    "service_contribution",
+                    "numeric",
+                    "What the member adds to the change of the whole service level.",
+                    "Contribution",
+                    "贡献",
+                ),
+            ),
+            (
+                (
+                    "offered_before",
+                    "coalesce(sum(calls_offered_before), 0)",
+                    "Calls offered in the week before.",
+                    "Offered the week before",
+                    "上周呼入量",
+                ),
+                (
+                    "offered_change",
+                    "coalesce(sum(calls_offered - calls_offered_before), 0)",
+                    "Calls offered, against the week before.",
+                    "Change of offered",
+                    "呼入量变化",
+                ),
+                (
+                    "abandoned_change",
+                    "coalesce(sum(calls_abandoned - calls_abandoned_before), 0)",
+                    "Calls abandoned, against the week before.",
+                    "Change of abandoned",
+                    "放弃量变化",
+                ),
+                (
+                    "service_level_this_week",
+                    "1.0 * sum(answered_within_target) / nullif(sum(answered_or_abandoned), 0)",
+                    "Service level of the week.",
+                    "Service level",
+                    "服务水平",
+                    "rate",
+                ),
+                (
+                    "service_level_week_before",
+                    (
+                        "1.0 * sum(answered_within_target_before)"
+                        " / nullif(sum(answered_or_abandoned_before), 0)"
+                    ),
+                    "Service level of the week before.",
+                    "Service level the week before",
+                    "上周服务水平",
+                    "rate",
+                ),
+                (
+                    "service_contribution",
+                    "sum(service_contribution)",
+                    (
+                        "Points that the member adds to the change of the whole service level, by "
+                        "its own level and its share of the calls; the members add up to it."
+                    ),
+                    "Contribution to the change",
+                    "对服务水平变化的贡献",
+                    "rate",
+                ),
+            ),
+        ),
+    ]
 
 
 def _access_audit() -> Dataset:

@@ -32,15 +32,18 @@ def bundle(catalogue: Catalogue, language: str, boards: Path = BOARDS) -> Bundle
     database = f"databases/{datasets.DATABASE}.yaml"
     files: dict[str, dict[str, Any]] = {"metadata.yaml": METADATA, database: datasets.database()}
     files.update(_datasets(catalogue, language))
-    for file in sorted(boards.glob("*.yaml")):
-        board = layout.load(file, language)
+    found = [layout.load(file, language) for file in sorted(boards.glob("*.yaml"))]
+    titles = {board.slug: board.title for board in found}
+    for board in found:
         for tile in board.tiles:
-            if tile.chart == "text":
+            if tile.chart in layout.WORDS_ONLY:
                 continue
             source = datasets.find(catalogue, tile.dataset, f"{board.slug}, tile {tile.name}")
             name = f"charts/{board.slug}__{tile.name}.yaml"
             files[name] = charts.chart(board, tile, source, language)
-        files[f"dashboards/{board.slug}.yaml"] = dashboards.dashboard(board, catalogue, language)
+        files[f"dashboards/{board.slug}.yaml"] = dashboards.dashboard(
+            board, catalogue, language, titles
+        )
     return {path: _text(content) for path, content in files.items()}
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -29,6 +30,12 @@ LEDGER = (
     "fct_dq_results", "fct_releases", "capture_status", "fct_capture_health", "fct_incidents",
     "fct_alert_events",
 )  # fmt: skip
+
+# Views of readers over marts, for boards, and what they read.
+BOARD_VIEWS = Path(warehouse.__file__).with_name("board_views.sql")
+BOARD_VIEWS_READ = {
+    "agg_groups_daily", "dim_channel", "dim_outcome", "fct_calls", "fct_channel_requests",
+}  # fmt: skip
 
 # `comment on …` of the view of callers, which no dbt contract describes.
 CALLER_DESCRIPTIONS = {
@@ -170,6 +177,8 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
         for mart in marts:
             if mart.masked_caller:
                 _create_caller_view(connection)
+        if {mart.name for mart in marts} >= BOARD_VIEWS_READ:
+            connection.execute(BOARD_VIEWS.read_text(encoding="utf-8"))
     return changes
 
 

@@ -1,0 +1,196 @@
+-- What boards show of published rows in another form. Views of the reader: row security gives in
+-- them what it gives in the tables below, and a column that is added below stays out of them.
+
+-- One row per request of a channel: the channel that the call asked next, or how it ended. Menus
+-- and bots come before agents, as callers meet them.
+create or replace view bi.fct_channel_paths with (security_invoker, security_barrier) as
+select
+    path.business_day,
+    path.request_key,
+    path.call_key,
+    path.source,
+    path.queue_id,
+    path.queue_name,
+    path.agent_id,
+    path.agent_name,
+    path.team_id,
+    path.team_name,
+    path.region_code,
+    path.region_name,
+    path.channel,
+    path.business_type,
+    path.hotline_id,
+    path.next_channel,
+    coalesce(asked.channel_name, path.channel) as from_name,
+    case
+        when path.next_channel is not null
+            then coalesce(following.channel_name, path.next_channel)
+        when path.channel_requests_served = 1 then 'Served'
+        else 'Left unserved'
+    end as to_name,
+    coalesce(asked.channel_name_zh, path.channel) as from_name_zh,
+    case
+        when path.next_channel is not null
+            then coalesce(following.channel_name_zh, path.next_channel)
+        when path.channel_requests_served = 1 then '已满足'
+        else '未满足'
+    end as to_name_zh
+from (
+    select
+        *,
+        lead(channel) over (
+            partition by business_day, call_key
+            order by array_position(array['bot', 'ivr', 'human', 'callback', 'voicemail'], channel)
+        ) as next_channel
+    from marts.fct_channel_requests
+) as path
+left join marts.dim_channel as asked on path.channel = asked.channel
+left join marts.dim_channel as following on path.next_channel = following.channel;
+
+-- Three rows per call: from its hotline into the menu or straight in, to its queue, to its outcome.
+create or replace view bi.fct_call_flows with (security_invoker, security_barrier) as
+select
+    calls.business_day,
+    calls.call_key,
+    step.number as step,
+    calls.source,
+    calls.queue_id,
+    calls.queue_name,
+    calls.agent_id,
+    calls.agent_name,
+    calls.team_id,
+    calls.team_name,
+    calls.region_code,
+    calls.region_name,
+    calls.channel,
+    calls.business_type,
+    calls.hotline_id,
+    calls.outcome,
+    step.from_name,
+    step.to_name,
+    step.from_name_zh,
+    step.to_name_zh
+from marts.fct_calls as calls
+left join marts.dim_outcome as outcome on calls.outcome = outcome.outcome
+cross join lateral (
+    values
+    (
+        1,
+        'Hotline ' || calls.hotline_id,
+        case when calls.ivr_seconds > 0 then 'Menu or bot' else 'Straight in' end,
+        '热线 ' || calls.hotline_id,
+        case when calls.ivr_seconds > 0 then '菜单或机器人' else '直接进入' end
+    ),
+    (
+        2,
+        case when calls.ivr_seconds > 0 then 'Menu or bot' else 'Straight in' end,
+        case when calls.queue_id = 'none' then 'No queue' else 'Queue ' || calls.queue_name end,
+        case when calls.ivr_seconds > 0 then '菜单或机器人' else '直接进入' end,
+        case when calls.queue_id = 'none' then '未进队列' else '技能组 ' || calls.queue_name end
+    ),
+    (
+        3,
+        case when calls.queue_id = 'none' then 'No queue' else 'Queue ' || calls.queue_name end,
+        coalesce(outcome.outcome_name, calls.outcome),
+        case when calls.queue_id = 'none' then '未进队列' else '技能组 ' || calls.queue_name end,
+        coalesce(outcome.outcome_name_zh, calls.outcome)
+    )
+) as step (number, from_name, to_name, from_name_zh, to_name_zh)
+where calls.calls = 1;
+
+-- One row per whole week, source, dimension and member of groups, beside the week before. Weeks of
+-- which a day is missing are compared with nothing: they would look like a fall.
+create or replace view bi.agg_group_changes_weekly with (security_invoker, security_barrier) as
+with weeks as (
+    select
+        source,
+        week_start
+    from marts.agg_groups_daily
+    where dimension = 'all'
+    group by source, week_start
+    having count(distinct business_day) = 7
+),
+
+sums as (
+    select
+        g.source,
+        g.week_start,
+        g.dimension,
+        g.member,
+        max(g.member_name) as member_name,
+        coalesce(sum(g.calls_offered), 0)::bigint as calls_offered,
+        coalesce(sum(g.calls_abandoned), 0)::bigint as calls_abandoned,
+        coalesce(sum(g.answered_within_target), 0)::bigint as answered_within_target,
+        coalesce(sum(g.calls_answered + g.calls_abandoned), 0)::bigint as answered_or_abandoned
+    from marts.agg_groups_daily as g
+    inner join weeks on g.source = weeks.source and g.week_start = weeks.week_start
+    group by g.source, g.week_start, g.dimension, g.member
+),
+
+pairs as (
+    select
+        coalesce(s.week_start, b.week_start + 7) as week_start,
+        coalesce(s.source, b.source) as source,
+        coalesce(s.dimension, b.dimension) as dimension,
+        coalesce(s.member, b.member) as member,
+        coalesce(s.member_name, b.member_name) as member_name,
+        coalesce(s.calls_offered, 0) as calls_offered,
+        coalesce(b.calls_offered, 0) as calls_offered_before,
+        coalesce(s.calls_abandoned, 0) as calls_abandoned,
+        coalesce(b.calls_abandoned, 0) as calls_abandoned_before,
+        coalesce(s.answered_within_target, 0) as answered_within_target,
+        coalesce(b.answered_within_target, 0) as answered_within_target_before,
+        coalesce(s.answered_or_abandoned, 0) as answered_or_abandoned,
+        coalesce(b.answered_or_abandoned, 0) as answered_or_abandoned_before
+    from sums as s
+    full join sums as b
+        on
+            s.source = b.source
+            and s.week_start = b.week_start + 7
+            and s.dimension = b.dimension
+            and s.member = b.member
+),
+
+known as (
+    select
+        pairs.*,
+        pairs.week_start = max(pairs.week_start) over (partition by pairs.source) as is_newest,
+        sum(pairs.answered_or_abandoned) over whole as total,
+        sum(pairs.answered_or_abandoned_before) over whole as total_before,
+        sum(pairs.answered_within_target_before) over whole as in_target_before
+    from pairs
+    inner join weeks as this
+        on pairs.source = this.source and pairs.week_start = this.week_start
+    inner join weeks as earlier
+        on pairs.source = earlier.source and pairs.week_start = earlier.week_start + 7
+    window whole as (partition by pairs.source, pairs.week_start, pairs.dimension)
+)
+
+select
+    week_start as business_day,
+    source,
+    dimension,
+    member,
+    member_name,
+    is_newest,
+    calls_offered,
+    calls_offered_before,
+    calls_abandoned,
+    calls_abandoned_before,
+    answered_within_target,
+    answered_within_target_before,
+    answered_or_abandoned,
+    answered_or_abandoned_before,
+    -- What the member's own level and its share of the calls add to the change of the whole: the
+    -- members of a dimension add up to it.
+    answered_within_target / nullif(total, 0)
+    - answered_within_target_before / nullif(total_before, 0)
+    - in_target_before / nullif(total_before, 0)
+    * (
+        answered_or_abandoned / nullif(total, 0)
+        - answered_or_abandoned_before / nullif(total_before, 0)
+    ) as service_contribution
+from known;
+
+grant select on bi.fct_channel_paths, bi.fct_call_flows, bi.agg_group_changes_weekly
+to callhouse_reader;

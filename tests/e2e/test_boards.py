@@ -1,0 +1,173 @@
+"""The boards about calls in a browser: numbers are SQL's, ways keep the filters, rows are whose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from callhouse import bi, semantic, warehouse
+from callhouse.bi import dashboards, layout, render
+from callhouse.security import login_password
+from callhouse.semantic import query
+from callhouse.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Visit, Visitor
+
+pytestmark = pytest.mark.timeout(1800)
+SAMPLE = "sample_hotline"
+EXPLORER = "call_explorer"
+# Board → big number that is checked, and its metric.
+BOARDS = {
+    EXPLORER: {"calls": "calls", "abandon_rate_total": "abandon_rate_total"},
+    "agents_teams": {"connections_handled": "connections_handled", "occupancy": "occupancy"},
+    "channels": {"channel_requests": "channel_requests", "csat": "csat"},
+    "callers_regions": {"contacts": "contacts", "repeat_rate": "repeat_rate"},
+}
+# Agents' work and calls are theirs and their teams'; sums by queue and region are of neither.
+LEAD_BOARDS = (EXPLORER, "agents_teams")
+
+
+def board(settings: Settings, slug: str) -> layout.Board:
+    return layout.load(render.BOARDS / f"{slug}.yaml", settings.language)
+
+
+def charts(board: layout.Board) -> int:
+    return sum(tile.chart not in layout.WORDS_ONLY for tile in board.tiles)
+
+
+def title(board: layout.Board, tile: str) -> str:
+    return next(one.title for one in board.tiles if one.name == tile)
+
+
+def chosen(board: layout.Board, **columns: str) -> str:
+    """`native_filters` of an address, as the filter bar writes it: filter=value."""
+    parts = []
+    for one in board.filters:
+        if value := columns.get(one.name):
+            name = dashboards.filter_id(board, one.name)
+            clause = f"extraFormData:(filters:!((col:{one.column},op:IN,val:!('{value}'))))"
+            state = f"filterState:(label:'{value}',validateStatus:!f,value:!('{value}'))"
+            parts.append(f"{name}:({clause},{state},id:{name},ownState:())")
+    return f"({','.join(parts)})"
+
+
+def answers(settings: Settings, person: str, *names: str) -> dict[str, str]:
+    """What `./callhouse metric --as person` says, as a big number shows it."""
+    catalogue = semantic.load(settings)
+    question = query.Question(names, where=(("source", SAMPLE),))
+    _, rows = query.ask(settings, catalogue, question, person)
+    values = dict(zip(names, rows[0], strict=True))
+    return {
+        name: f"{value:.1%}" if catalogue.metrics[name].unit == "rate" else f"{value:,}"
+        for name, value in values.items()
+    }
+
+
+def check_board(seen: Visit, settings: Settings, slug: str, person: str) -> None:
+    """Open a board: no tile fails, nothing leaves, and its numbers are those of the metrics."""
+    shown = board(settings, slug)
+    seen.open(slug, charts(shown), chosen(shown, source=SAMPLE))
+    assert (seen.errors(), seen.problems, seen.outside) == ([], [], [])
+    wanted = answers(settings, person, *BOARDS[slug].values())
+    assert {
+        metric: seen.number(title(shown, tile)) for tile, metric in BOARDS[slug].items()
+    } == wanted
+
+
+def rows_of(seen: Visit, column: str) -> list[dict[str, Any]]:
+    """Rows of the last answer to a tile that shows `column`."""
+    return next(
+        results[0] for results in seen.tiles.values() if results[0] and column in results[0][0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("person", "slugs"),
+    [("director", tuple(BOARDS)), ("lead_gz_a", LEAD_BOARDS), ("analyst", (EXPLORER,))],
+)
+def test_boards_show_what_the_metrics_say(
+    product: Settings, visit: Visitor, artefacts: Path, person: str, slugs: tuple[str, ...]
+) -> None:
+    with visit(person) as seen:
+        for slug in slugs:
+            check_board(seen, product, slug, person)
+            seen.screenshot(artefacts / f"{slug}_{person}.png")
+            if slug != EXPLORER:
+                continue
+            masks = {row["caller_masked"] for row in rows_of(seen, "caller_masked")} - {None}
+            # Analysts have tokens instead of masks.
+            assert bool(masks) == (person != "analyst")
+            teams = {row["team_name"] for row in rows_of(seen, "transfers_count")} - {"No team"}
+            assert person != "lead_gz_a" or teams == {"Guangzhou A"}
+
+
+def test_a_queue_leads_down_to_its_calls_and_a_call_to_its_events(
+    product: Settings, visit: Visitor, artefacts: Path
+) -> None:
+    """Down with the filters, one call by a click, and back up: the totals agree at each level."""
+    operations, explorer = board(product, "operations_overview"), board(product, EXPLORER)
+    with warehouse.connect_as(
+        product, "director", login_password(product, "director")
+    ) as connection:
+        offered, calls = warehouse.one(
+            connection,
+            "select (select sum(calls_offered) from bi.fct_queue_visits"
+            " where source = %s and queue_name = 'Cards'),"
+            " (select sum(calls) from bi.fct_calls where source = %s and queue_name = 'Cards')",
+            [SAMPLE, SAMPLE],
+        )
+        with visit("director") as seen:
+            seen.open(
+                "operations_overview", charts(operations),
+                chosen(operations, source=SAMPLE, queue="Cards"),
+            )  # fmt: skip
+            assert seen.number(title(operations, "calls_offered")) == f"{offered:,}"
+            # The page has put what was chosen into its own address, which the link is followed by.
+            seen.page.wait_for_url("**native_filters_key=**")
+            seen.tiles.clear()
+            seen.page.click(f"a[href='/boards/{EXPLORER}/']")
+            seen.page.wait_for_url(f"**/dashboard/{EXPLORER}/**")
+            seen.wait_until_drawn(EXPLORER, charts(explorer))
+            assert seen.number(title(explorer, "calls")) == f"{calls:,}"
+            listed = rows_of(seen, "transfers_count")
+            assert {row["queue_name"] for row in listed} == {"Cards"}
+            call = str(listed[0]["call_key"])
+            seen.page.locator("td", has_text=call).first.click()
+            seen.page.wait_for_timeout(1000)
+            seen.wait_until_drawn(EXPLORER, charts(explorer))
+            seen.screenshot(artefacts / "one_call.png")
+            events = rows_of(seen, "event_at")
+            found = connection.execute(
+                "select event from bi.fct_call_events where call_key = %s order by event_number",
+                [call],
+            ).fetchall()
+            assert found
+            assert [row["event"] for row in events] == [event for (event,) in found]
+            seen.page.click("a[href='/boards/operations_overview/']")
+            seen.page.wait_for_url("**/dashboard/operations_overview/**")
+            seen.wait_until_drawn("operations_overview", charts(operations))
+            assert seen.number(title(operations, "calls_offered")) == f"{offered:,}"
+            assert (seen.errors(), seen.problems, seen.outside) == ([], [], [])
+
+
+def test_a_chinese_instance_has_chinese_boards(
+    product: Settings, visit: Visitor, artefacts: Path
+) -> None:
+    chinese = replace(product, language="zh")
+    try:
+        bi.install(chinese, print)
+        with visit("director") as seen:
+            for slug in ("channels", "executive_summary"):
+                shown = board(chinese, slug)
+                seen.open(slug, charts(shown), chosen(shown, source=SAMPLE))
+                seen.screenshot(artefacts / f"{slug}_zh.png")
+                assert seen.errors() == []
+                texts = seen.page.locator(".header-title").all_inner_texts()
+                assert {tile.title for tile in shown.tiles if tile.title} <= set(texts)
+                assert shown.title in seen.page.inner_text("body")
+    finally:
+        bi.install(product, print)
