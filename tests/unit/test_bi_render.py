@@ -224,6 +224,7 @@ def test_chain_from_dashboard_to_column_is_whole() -> None:
         "access_audit",
         "data_quality",
         "executive_summary",
+        "live_floor",
         "operations_overview",
     ]
     checked = 0
