@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from callhouse.bi import board_links, charts, datasets, layout, ledger, render, targets
+from callhouse.bi import board_links, charts, datasets, floor, layout, ledger, render, targets
 from callhouse.errors import CallhouseError
 from callhouse.semantic import Catalogue, Column, Dataset, Metric
 
@@ -99,6 +99,7 @@ def change(boards: Path, old: str, new: str) -> Path:
 
 
 def test_bundle_holds_every_kind_of_asset(catalogue: Catalogue, boards: Path) -> None:
+    made = [*ledger.datasets(), *floor.datasets()]
     assert sorted(render.bundle(catalogue, "en", boards)) == [
         "charts/tiny__asa.yaml",
         "charts/tiny__days.yaml",
@@ -106,7 +107,7 @@ def test_bundle_holds_every_kind_of_asset(catalogue: Catalogue, boards: Path) ->
         "dashboards/tiny.yaml",
         "databases/Callhouse.yaml",
         "datasets/Callhouse/agg_calls_daily.yaml",
-        *sorted(f"datasets/Callhouse/{source.name}.yaml" for source in ledger.datasets()),
+        *sorted(f"datasets/Callhouse/{source.name}.yaml" for source in made),
         "metadata.yaml",
     ]
 
@@ -230,6 +231,7 @@ def test_chain_from_dashboard_to_column_is_whole() -> None:
         "channels",
         "data_quality",
         "executive_summary",
+        "live_floor",
         "operations_overview",
         "product_line_peaks",
         "regional_comparison",
