@@ -423,13 +423,13 @@ class _Drawing:
             "kind": "table",
             "columns": columns,
             "labels": [
-                self.words["metric"], pages.dates(language, self.start, self.end),
-                pages.dates(language, *before), self.words["difference"], "p", "test",
+                self.words["metric"], f"{self.start:%Y-%m}",
+                f"{before[0]:%Y-%m}", self.words["difference"], "p", "test",
             ],
             "times": [],
             "rows": [
                 [c.label(language), c.now, c.before,
-                 None if c.now is None or c.before is None else c.now - c.before,
+                 None if c.compared is None else c.compared[0] - c.compared[1],
                  c.p_value, self.words[c.test]]
                 for c in found if c.now is not None or c.before is not None
             ],
