@@ -187,7 +187,7 @@ def test_nothing_is_sent_while_paused_nor_what_was_due_meanwhile(
         next(row for row in reports.listed(instance) if row["report"] == "daily")["state"]
         == "paused"
     )
-    reports.pause(instance, "daily", "owner", resume=True)
+    reports.resume(instance, "daily")
     assert reports.send_due(instance, say, now) == []
     (outcome,) = reports.send_due(instance, say, now + timedelta(days=1))
     assert outcome.status == "sent"
