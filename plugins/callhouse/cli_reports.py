@@ -174,8 +174,10 @@ def report_resume(name: Name) -> None:
     """Send it again when it is next due."""
     from callhouse import cli
     from callhouse import reports as reporting
+    from callhouse.reports import definitions
 
-    reporting.pause(cli._settings(), name, cli._account(), resume=True)
+    definitions.find(cli._settings(), name)
+    reporting.resume(cli._settings(), name)
     print(f"{name} is sent again when it is next due")
 
 
@@ -183,9 +185,13 @@ def report_resume(name: Name) -> None:
 def report_remove(name: Name) -> None:
     """End it for everyone; its history stays."""
     from callhouse import cli
+    from callhouse import reports as reporting
     from callhouse.reports import definitions
 
-    is_template = definitions.remove(cli._settings(), name)
+    settings = cli._settings()
+    is_template = definitions.remove(settings, name)
+    # A later one of that name is not paused.
+    reporting.resume(settings, name)
     print(f"{name} is removed" + ("; the template of that name stays" if is_template else ""))
 
 

@@ -12,6 +12,7 @@ from datetime import date
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from tests.conftest import MailSink
@@ -155,10 +156,10 @@ def test_a_saved_chart_reloads_identically_and_becomes_a_report(
 ) -> None:
     director, lead = Session(sender, "director"), Session(sender, "lead_gz_a")
     listed = director.get("/api/v1/dataset/?q=(page_size:100)").json()["result"]
-    dataset = next(one["id"] for one in listed if one["table_name"] == "agg_agent_daily")
+    dataset = next(one["id"] for one in listed if one["table_name"] == "fct_calls")
     form = {
-        "datasource": f"{dataset}__table", "viz_type": "table", "query_mode": "aggregate",
-        "groupby": ["agent_name"], "metrics": ["connections_handled"], "row_limit": 1000,
+        "datasource": f"{dataset}__table", "viz_type": "table", "query_mode": "raw",
+        "all_columns": ["call_key", "arrived_at"], "row_limit": 10_000, "page_length": 20,
         "adhoc_filters": [
             {"clause": "WHERE", "expressionType": "SIMPLE", "subject": "business_day",
              "operator": "TEMPORAL_RANGE", "comparator": "No filter"},
@@ -166,7 +167,7 @@ def test_a_saved_chart_reloads_identically_and_becomes_a_report(
              "operator": "==", "comparator": "sample_hotline"},
         ],
     }  # fmt: skip
-    name = "Template of the test: connections by agent"
+    name = "Template of the test: calls of a day"
     saved = director.post(
         "/api/v1/chart/",
         {"slice_name": name, "viz_type": "table", "datasource_id": dataset,
@@ -183,7 +184,7 @@ def test_a_saved_chart_reloads_identically_and_becomes_a_report(
         )
         assert changed.status_code in (403, 404), "it is shared to be read"
         content: dict[str, Any] = {
-            "title": {"en": name, "zh": name}, "chart": name, "period": "last_week",
+            "title": {"en": name, "zh": name}, "chart": name, "period": "last_day",
             "schedule": {"every": "day", "at": "07:30"},
         }  # fmt: skip
         report = definitions.parse("saved_chart", content)
@@ -192,8 +193,23 @@ def test_a_saved_chart_reloads_identically_and_becomes_a_report(
         director.http.delete(f"{director.base}/api/v1/chart/{number}", timeout=60)
     assert outcome.status == "sent", outcome
     (message,) = mail_sink.to("lead_gz_a@example.org")
-    _, *rows = csv.reader(io.StringIO(parts(message)["text/csv"][0].decode("utf-8-sig")))
-    assert sum(int(row[1]) for row in rows) == sum(agents(sender, MODEL["lead_gz_a"]).values())
+    found = parts(message)
+    _, *rows = csv.reader(io.StringIO(found["text/csv"][0].decode("utf-8-sig")))
+    with warehouse.connect(sender) as connection:
+        calls = connection.execute(
+            "select call_key, team_id = 'GZ-A', arrived_at from marts.fct_calls"
+            " where source = 'sample_hotline' and business_day = '2026-11-08'"
+        ).fetchall()
+    zone = ZoneInfo("Asia/Shanghai")
+    assert {(row[0], row[1]) for row in rows} == {
+        (key, at.astimezone(zone).isoformat(timespec="seconds")) for key, own, at in calls if own
+    }
+    assert outcome.row_count == len(rows)
+    # Canaries: calls of other teams are in no part of the mail.
+    text = b" ".join(content for some in found.values() for content in some)
+    foreign = [key for key, own, _ in calls if not own]
+    assert foreign and not [key for key in foreign if f"{key}\r".encode() in text
+                            or f"{key},".encode() in text]  # fmt: skip
 
 
 @pytest.mark.parametrize("person", ["analyst", "manager_gd"])

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.conftest import MailSink
 
 from callhouse import reports, warehouse
+from callhouse.errors import CallhouseError
 from callhouse.reports import definitions, mail
 from callhouse.runner import postgres
 from callhouse.security import people
@@ -187,7 +189,7 @@ def test_nothing_is_sent_while_paused_nor_what_was_due_meanwhile(
         next(row for row in reports.listed(instance) if row["report"] == "daily")["state"]
         == "paused"
     )
-    reports.pause(instance, "daily", "owner", resume=True)
+    reports.resume(instance, "daily")
     assert reports.send_due(instance, say, now) == []
     (outcome,) = reports.send_due(instance, say, now + timedelta(days=1))
     assert outcome.status == "sent"
@@ -209,6 +211,25 @@ def test_a_mail_that_was_interrupted_is_told_and_not_repeated(
     )  # fmt: skip
     assert [message["To"] for message in mail_sink.messages] == ["owner@example.org"]
     assert reports.send_due(instance, say, NOW + timedelta(hours=1)) == []
+
+
+def test_the_access_file_says_where_mails_go(instance: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "access.csv"
+    file.write_text(
+        "person,label,level,scope,mail,language,time_zone\n"
+        "from_file,Lead,lead,team=A,b@example.org,zh,America/New_York\n",
+        encoding="utf-8",
+    )
+    assert people.synchronise(instance, file, "git") == ["from_file: brought up to date"]
+    assert people.synchronise(instance, file, "git") == []
+    with warehouse.connect(instance) as connection:
+        found = reports.recipient(instance, connection, "from_file")
+    assert (found.mail, found.language, found.time_zone, found.refusal) == (
+        "b@example.org", "zh", "America/New_York", None,
+    )  # fmt: skip
+    file.write_text(file.read_text(encoding="utf-8").replace("zh", "de"), encoding="utf-8")
+    with pytest.raises(CallhouseError, match="'de' is no language"):
+        people.synchronise(instance, file, "git")
 
 
 def test_readers_see_neither_addresses_nor_what_was_sent(

@@ -251,7 +251,11 @@ def test_numbers_are_written_as_people_write_them() -> None:
     rate = Change("r", ("r", "r"), "rate", 0.8, 0.75)
     assert pages.difference(rate, "en") == "+5.0 pts"
     assert pages.difference(rate, "zh") == "+5.0 个百分点"
-    assert pages.difference(change("a", None), "en") == "-1 (-50.0%)"
+    count = Change("c", ("c", "c"), "count", 3000.0, 3100.0, days=(30, 31))
+    assert pages.difference(count, "en") == "0 a day (0.0%)", "a day less is no fall"
+    less = Change("c", ("c", "c"), "count", 2700.0, 3100.0, days=(30, 31))
+    assert pages.difference(less, "en") == "-10 a day (-10.0%)"
+    assert pages.difference(less, "zh") == "-10/日 (-10.0%)"
     days = [date(2026, 10, 31), date(2026, 11, 1), date(2026, 10, 5), date(2026, 11, 2)]
     assert pages.ranges(days) == "2026-10-05, 2026-10-31 – 2026-11-02"
 

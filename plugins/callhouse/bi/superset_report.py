@@ -27,7 +27,7 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 PATIENCE_SECONDS = 200
-CONNECTS = 3
+ASKING: dict[str, Any] = {"max_retries": 3, "timeout": 1000 * PATIENCE_SECONDS}
 SETTLE_MILLISECONDS = 1_500  # animations
 WIDTH, HEIGHT = 1400, 1200
 PAGE_WIDTH = 1000
@@ -63,7 +63,9 @@ def main() -> None:
             try:
                 told = _Page(browser, app, job["base"]).show(item)
             except (CannotBeShownError, Error) as error:
-                told = {"problem": " ".join(str(error).split())[:300]}
+                # What follows is the browser's log of the request, with the session's cookie.
+                said = str(error).split("Call log")[0]
+                told = {"problem": " ".join(said.split())[:300]}
             sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
             sys.stdout.flush()
         browser.close()
@@ -89,6 +91,7 @@ class _Page:
             timezone_id=item["time_zone"],
         )
         try:
+            context.set_default_timeout(1000 * PATIENCE_SECONDS)
             page = context.new_page()
             tiles: list[dict[str, Any]] = []
             if is_page:
@@ -127,7 +130,7 @@ class _Page:
         return [{"name": name, "value": text, "url": self.base, "httpOnly": True}]
 
     def _get(self, page: Any, path: str) -> Any:
-        answer = page.request.get(self.base + path, max_retries=CONNECTS)
+        answer = page.request.get(self.base + path, **ASKING)
         if not answer.ok:
             raise CannotBeShownError(f"Superset answers {answer.status} to {path.split('?')[0]}")
         return answer.json()["result"]
@@ -213,7 +216,7 @@ class _Page:
         }
         answer = page.request.post(
             f"{self.base}/api/v1/explore/form_data",
-            max_retries=CONNECTS,
+            **ASKING,
             data=content,
             headers={"X-CSRFToken": token, "Referer": self.base},
         )
@@ -317,7 +320,7 @@ def _translated(route: Any, words: dict[str, str]) -> None:
         route.continue_()
         return
     # The server may just be closing the connection that is used again.
-    answer = route.fetch(max_retries=CONNECTS)
+    answer = route.fetch(**ASKING)
     try:
         content = answer.json()
     except ValueError:

@@ -423,13 +423,13 @@ class _Drawing:
             "kind": "table",
             "columns": columns,
             "labels": [
-                self.words["metric"], pages.dates(language, self.start, self.end),
-                pages.dates(language, *before), self.words["difference"], "p", "test",
+                self.words["metric"], f"{self.start:%Y-%m}",
+                f"{before[0]:%Y-%m}", self.words["difference"], "p", "test",
             ],
             "times": [],
             "rows": [
                 [c.label(language), c.now, c.before,
-                 None if c.now is None or c.before is None else c.now - c.before,
+                 None if c.compared is None else c.compared[0] - c.compared[1],
                  c.p_value, self.words[c.test]]
                 for c in found if c.now is not None or c.before is not None
             ],
@@ -583,23 +583,26 @@ def _pair(one: Any, other: Any, pairs: dict[str, str]) -> None:
 
 
 # ---------------------------------------------------------------- managing
-def pause(settings: Settings, name: str, by: str, *, resume: bool = False) -> None:
+def pause(settings: Settings, name: str, by: str) -> None:
     """Send nothing of report `name` until it is resumed; what was due meanwhile is not sent."""
     definitions.find(settings, name)
     with warehouse.connect(settings) as connection:
-        if resume:
-            connection.execute(
-                "update ops.report_pauses set resumed_at = now()"
-                " where report = %s and resumed_at is null",
-                [name],
-            )
-        else:
-            connection.execute(
-                "insert into ops.report_pauses (report, paused_at, paused_by)"
-                " values (%s, now(), %s) on conflict (report) do update"
-                " set paused_at = now(), paused_by = excluded.paused_by, resumed_at = null",
-                [name, by],
-            )
+        connection.execute(
+            "insert into ops.report_pauses (report, paused_at, paused_by)"
+            " values (%s, now(), %s) on conflict (report) do update"
+            " set paused_at = now(), paused_by = excluded.paused_by, resumed_at = null",
+            [name, by],
+        )
+
+
+def resume(settings: Settings, name: str) -> None:
+    """Send report `name` again, from the next time that it is due."""
+    with warehouse.connect(settings) as connection:
+        connection.execute(
+            "update ops.report_pauses set resumed_at = now()"
+            " where report = %s and resumed_at is null",
+            [name],
+        )
 
 
 def listed(settings: Settings) -> list[dict[str, Any]]:
@@ -660,8 +663,9 @@ def summary(settings: Settings) -> dict[str, Any]:
 def sentence(found: dict[str, Any]) -> str:
     """`summary` for people."""
     counts = ", ".join(f"{number} {status}" for status, number in found["last_seven_days"].items())
-    where = found["mail_server"] or f"no mail server, kept in {found['kept_in']}"
+    server, folder = found["mail_server"], found["kept_in"]
+    where = f"mailed by {server}" if server else f"no mail server, kept in {folder}"
     return (
-        f"reports: {found['subscriptions']} subscriptions, mail by {where}; "
+        f"reports: {found['subscriptions']} subscriptions, {where}; "
         f"last seven days {counts or 'none'}"
     )

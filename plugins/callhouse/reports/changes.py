@@ -25,7 +25,7 @@ Days = tuple[date, date]
 class Change:
     """A metric in two months; `p_value` after Holm, None where nothing could be tested.
 
-    `test`: z (two proportions) or welch (daily values).
+    `test`: z (two proportions) or welch (daily values). `days`: with values, of both months.
     """
 
     name: str
@@ -35,6 +35,15 @@ class Change:
     before: float | None
     test: str = "none"
     p_value: float | None = None
+    days: tuple[int, int] = (1, 1)
+
+    @property
+    def compared(self) -> tuple[float, float] | None:
+        """Both values as they can be compared: counts by day, because months have more or less."""
+        if self.now is None or self.before is None:
+            return None
+        by = self.days if self.unit == "count" else (1, 1)
+        return self.now / by[0], self.before / by[1]
 
     @property
     def is_significant(self) -> bool:
@@ -81,7 +90,8 @@ def _compare(
         for days, found in zip((now, before), daily, strict=True)
     )
     labels = (metric.label_en, metric.label_zh)
-    change = Change(metric.name, labels, metric.unit, total, total_before)
+    counted = (max(len(daily[0]), 1), max(len(daily[1]), 1))
+    change = Change(metric.name, labels, metric.unit, total, total_before, days=counted)
     if change.now is None or change.before is None:
         return change
     if metric.unit == "rate" and metric.numerator:

@@ -33,8 +33,6 @@ WORDS = {
         "failed": "The report {title} ({name}) was not sent to {person}: {reason}.",
         "failed_more": "`./callhouse report history {name}` shows all of its mails.",
         "metric": "Metric",
-        "now": "{first} to {last}",
-        "before": "{first} to {last}",
         "difference": "Difference",
         "significance": "Significance",
         "z": "two-proportion z test on calls",
@@ -43,10 +41,11 @@ WORDS = {
         "yes": "changed",
         "no": "within chance",
         "points": "pts",
+        "a_day": " a day",
         "note": (
             "p is adjusted for the number of metrics (Holm); changed means p < 5 %. The z test "
             "takes calls as independent of each other, so on very many calls it also finds changes "
-            "that do not matter: read it together with the difference. Counts are tested per day, "
+            "that do not matter: read it together with the difference. Counts are compared by day, "
             "because months differ in length."
         ),
         "annotations": "What else happened",
@@ -71,8 +70,6 @@ WORDS = {
         "failed": "报告 {title}（{name}）未能发送给 {person}：{reason}。",
         "failed_more": "`./callhouse report history {name}` 列出其全部邮件。",
         "metric": "指标",
-        "now": "{first} 至 {last}",
-        "before": "{first} 至 {last}",
         "difference": "变化",
         "significance": "显著性",
         "z": "双比例 z 检验（按通话）",
@@ -81,9 +78,10 @@ WORDS = {
         "yes": "有变化",
         "no": "属正常波动",
         "points": "个百分点",
+        "a_day": "/日",
         "note": (
             "p 值已按指标个数校正（Holm）；“有变化”指 p < 5 %。z 检验假定通话相互独立，"
-            "通话很多时也会检出无关紧要的变化，请结合变化幅度阅读。各月天数不同，数量按日检验。"
+            "通话很多时也会检出无关紧要的变化，请结合变化幅度阅读。各月天数不同，数量按日比较。"
         ),
         "annotations": "同期事件",
         "nothing": "没有未通过审核或重述的日期，也没有您有权查看的事件。",
@@ -101,7 +99,7 @@ td {{ text-align: right; font-size: 16px; padding: 12px; border-bottom: 1px soli
   font-variant-numeric: tabular-nums; }}
 th:first-child, td:first-child, th:last-child, td:last-child {{ text-align: left; }}
 td:last-child {{ font-size: 13px; }} .small {{ font-size: 12px; color: #5B6773; }}
-.yes {{ font-weight: 700; color: {theme.BREACH}; }} .no {{ color: #5B6773; }}
+.yes {{ font-weight: 700; }} .no {{ color: #5B6773; }}
 """
 
 
@@ -141,15 +139,17 @@ def number(value: float | None, unit: str) -> str:
 
 
 def difference(change: Change, language: str) -> str:
-    """The difference with its sign; of rates in percentage points, of others also in per cent."""
-    if change.now is None or change.before is None:
+    """The difference with its sign: rates in percentage points, counts by day, and in per cent."""
+    if change.compared is None:
         return "–"
-    delta = change.now - change.before
+    now, before = change.compared
+    delta = now - before
     sign = "+" if delta > 0 else ""
     if change.unit == "rate":
         return f"{sign}{100 * delta:.1f} {WORDS[language]['points']}"
-    share = f" ({sign}{delta / change.before:.1%})" if change.before else ""
-    return f"{sign}{number(delta, change.unit)}{share}"
+    share = f" ({sign}{delta / before:.1%})" if before else ""
+    by_day = WORDS[language]["a_day"] if change.unit == "count" else ""
+    return f"{sign}{number(delta, change.unit)}{by_day}{share}"
 
 
 def significance(change: Change, language: str) -> str:
@@ -176,7 +176,7 @@ def changes_page(
         f"{escape(significance(change, language))}</td></tr>"
         for change in changes
     )
-    columns = (words["metric"], dates(language, *now), dates(language, *before),
+    columns = (words["metric"], f"{now[0]:%Y-%m}", f"{before[0]:%Y-%m}",
                words["difference"], words["significance"])  # fmt: skip
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     lines = "".join(f"<p>{escape(line)}</p>" for line in heading[1:])
