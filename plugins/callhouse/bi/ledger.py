@@ -1,4 +1,4 @@
-"""Datasets of the views that dbt does not know: warehouse/{ledger,capture,alerts,trail,board_views}."""
+"""Datasets of views that dbt does not know: warehouse/{ledger,capture,alerts,trail,board_views}."""
 
 from __future__ import annotations
 

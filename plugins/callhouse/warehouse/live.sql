@@ -336,7 +336,10 @@ begin
             where a.attrelid = format('live.%I', relation)::regclass
         loop
             condition := condition || format(
-                ' or %I = any ((select sec.scope(%L))::text[])', part.name, part.scope
+                ' or %1$I = any ((select sec.scope(%2$L))::text[])'
+                ' or (select sec.names_sources())'
+                ' and (source || ''/'' || %1$I) = any ((select sec.scope(%2$L))::text[])',
+                part.name, part.scope
             );
         end loop;
         if relation = 'sources' then -- names and how fresh they are: everybody's
