@@ -31,17 +31,21 @@ def answers(settings: Settings, name: str) -> bool:
         return heartbeat_after(airflow_report(settings), name, 0)
     if name == "superset-web":
         return superset_answers(settings)
-    # Celery over a database has no ping: its process is all there is to ask.
-    wanted = name.removeprefix("superset-").encode()
-    return any(_runs_celery(process, wanted) for process in Path("/proc").glob("[0-9]*/cmdline"))
+    # Celery over a database has no ping, and a collector listens to nobody: the process is all there
+    # is to ask.
+    program, what = b"/celery", name.removeprefix("superset-").encode()
+    if name == "collector":
+        program, what = b"callhouse", b"collect"
+    found = Path("/proc").glob("[0-9]*/cmdline")
+    return any(_runs(process, program, what) for process in found)
 
 
-def _runs_celery(process: Path, what: bytes) -> bool:
+def _runs(process: Path, program: bytes, what: bytes) -> bool:
     try:
         words = process.read_bytes().split(b"\0")
     except OSError:
         return False  # it has just ended
-    return what in words and any(word.endswith(b"/celery") for word in words)
+    return what in words and any(word.endswith(program) for word in words)
 
 
 def airflow_report(settings: Settings) -> dict[str, Any] | None:
