@@ -31,8 +31,7 @@ def answers(settings: Settings, name: str) -> bool:
         return heartbeat_after(airflow_report(settings), name, 0)
     if name == "superset-web":
         return superset_answers(settings)
-    # Celery over a database has no ping, and a collector listens to nobody: the process is all there
-    # is to ask.
+    # Celery over a database has no ping, a collector listens to nobody: there is only the process.
     program, what = b"/celery", name.removeprefix("superset-").encode()
     if name == "collector":
         program, what = b"callhouse", b"collect"
