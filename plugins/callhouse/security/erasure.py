@@ -275,13 +275,14 @@ class _Case:
         """The md5 of a row would let anyone try numbers until it fits."""
         run = self.connection.execute
         tables = [
-            (sql.Identifier("staging", name), has_token)
-            for name, has_token in run(
-                "select c.relname, exists (select from pg_attribute as t where t.attrelid = c.oid "
+            (sql.Identifier(schema, name), has_token)
+            for schema, name, has_token in run(
+                "select c.relnamespace::regnamespace::text, c.relname, "
+                "exists (select from pg_attribute as t where t.attrelid = c.oid "
                 "and t.attname = 'caller_token') from pg_class as c "
                 "inner join pg_attribute as a on c.oid = a.attrelid and a.attname = 'row_hash' "
-                "where c.relnamespace = 'staging'::regnamespace and c.relkind in ('r', 'p') "
-                "and not c.relispartition order by 1"
+                "where c.relnamespace in ('staging'::regnamespace, 'live'::regnamespace) "
+                "and c.relkind in ('r', 'p') and not c.relispartition order by 1, 2"
             ).fetchall()
         ]
         run("create temporary table erased_rows (old uuid primary key, new uuid) on commit drop")
