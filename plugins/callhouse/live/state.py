@@ -8,6 +8,7 @@ touched (views in `live_rows`), and what they say replaces the state of these ca
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Iterable, Sequence
 
 import psycopg
@@ -31,19 +32,17 @@ def install(settings: Settings, report: Report = print) -> None:
 
     While dbt replaces the views nothing is moved; the rebuild at the end catches up.
     """
-    current = dbt.project_hash(settings)
+    current = hashlib.sha256(dbt.project_hash(settings).encode() + registry.tables()).hexdigest()
     with warehouse.connect(settings) as connection:
-        registry.register(connection)
-        changed = _make_rows(connection)
-        made = warehouse.one(
-            connection, "select coalesce(obj_description('live_intake'::regnamespace), '')"
-        )[0]
-        if made == current and not changed:
+        made = "select coalesce(obj_description('live_intake'::regnamespace), '')"
+        if warehouse.one(connection, made)[0] == current:
             return
         if not warehouse.one(
             connection, "select obj_description('reference'::regnamespace) is not null"
         )[0]:
             raise CallhouseError("waits for the seeds, which `make up` and `transform` load")
+        registry.register(connection)
+        _make_rows(connection)
         connection.execute("comment on schema live_intake is null")
     report("live: views of the staging models")
     dbt.run(
@@ -58,8 +57,8 @@ def install(settings: Settings, report: Report = print) -> None:
     rebuild(settings)
 
 
-def _make_rows(connection: psycopg.Connection) -> bool:
-    """Make `live.<table>` and `live_rows.<table>`; returns whether one was made anew."""
+def _make_rows(connection: psycopg.Connection) -> None:
+    """Make `live.<table>` and `live_rows.<table>`, or make them anew where staging has changed."""
     connection.execute("set local role callhouse_owner")
     copied = {_name(record): record for record in registry.records() if record.partitioned}
     tables = [
@@ -68,10 +67,9 @@ def _make_rows(connection: psycopg.Connection) -> bool:
             "and relkind in ('r', 'p') and not relispartition order by relname"
         )
     ]  # fmt: skip
-    changed = False
     for name in tables:
         if name in copied:
-            changed |= _make_copy(connection, copied[name])
+            _make_copy(connection, copied[name])
         else:
             connection.execute(
                 sql.SQL("create or replace view live_rows.{0} as select * from staging.{0}").format(
@@ -83,27 +81,19 @@ def _make_rows(connection: psycopg.Connection) -> bool:
         "create or replace view live_rows.sources as select source, vendor, label, time_zone, "
         "'infinity'::timestamptz as newest_event_at from ops.sources"
     )
-    return changed
 
 
 def _name(record: Record) -> str:
     return record.table.split(".")[1]
 
 
-def _make_copy(connection: psycopg.Connection, record: Record) -> bool:
-    def columns(schema: str) -> list[tuple[str, str]]:
-        return connection.execute(
-            "select attname::text, format_type(atttypid, atttypmod) from pg_attribute "
-            "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
-            [f"{schema}.{_name(record)}"],
-        ).fetchall()
-
+def _make_copy(connection: psycopg.Connection, record: Record) -> None:
     def run(statement: str) -> None:
         connection.execute(sql.SQL(statement).format(sql.Identifier(_name(record))))
 
-    wanted = columns("staging")
-    if columns("live") == wanted:
-        return False
+    wanted = _columns(connection, record.table)
+    if _columns(connection, f"live.{_name(record)}") == wanted:
+        return
     run("drop table if exists live.{0} cascade")
     run("create table live.{0} (like staging.{0})")
     run("create index on live.{0} (source, business_day)")
@@ -132,7 +122,14 @@ def _make_copy(connection: psycopg.Connection, record: Record) -> bool:
     if not parts:  # of a bill: no state is made of it
         parts.append("select * from live.{0}")
     run(f"create view live_rows.{{0}} as {' union all '.join(parts)}")
-    return True
+
+
+def _columns(connection: psycopg.Connection, table: str) -> list[tuple[str, str]]:
+    return connection.execute(
+        "select attname::text, format_type(atttypid, atttypmod) from pg_attribute "
+        "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
+        [table],
+    ).fetchall()
 
 
 def _is_of_calls(record: Record) -> bool:
@@ -193,8 +190,13 @@ def move(
         return
     (first_day,) = warehouse.one(connection, "select live.first_day(%s)", [source])
     wanted = [day for day in days if day >= first_day]
-    names = {"table": sql.Identifier("live", _name(record)),
-             "staged": store.identifier(record.table)}  # fmt: skip
+    # Staging may have a column more already: the copy gets it when a collector starts anew.
+    copied = [name for name, _ in _columns(connection, f"live.{_name(record)}")]
+    names = {
+        "table": sql.Identifier("live", _name(record)),
+        "staged": store.identifier(record.table),
+        "columns": sql.SQL(", ").join(map(sql.Identifier, copied)),
+    }
     values = {"source": source, "unit": unit_id, "days": wanted, "first_day": first_day}
 
     def run(statement: str, **more: sql.Composable) -> None:
@@ -206,7 +208,7 @@ def move(
     # A unit of which rows are replayed was here before.
     run("delete from {table} where source = %(source)s and unit_id = %(unit)s")
     run(
-        "insert into {table} select * from {staged} where source = %(source)s "
+        "insert into {table} ({columns}) select {columns} from {staged} where source = %(source)s "
         "and unit_id = %(unit)s and business_day = any(%(days)s)"
     )
     if "call_id" in record.by_name:
