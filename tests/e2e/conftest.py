@@ -116,8 +116,13 @@ class Visit:
         if response.status >= 400 and not BY_ITSELF.fullmatch(urlsplit(response.url).path):
             self.problems.append(f"{response.status} {response.url}")
         elif "/api/v1/chart/data" in response.url and response.request.method == "POST":
+            from playwright.sync_api import Error as GoneError
+
             form = json.loads(response.request.post_data or "{}").get("form_data", {})
-            results = [result["data"] for result in response.json()["result"]]
+            try:
+                results = [result["data"] for result in response.json()["result"]]
+            except GoneError:  # the page was left in between
+                return
             self.tiles[str(form.get("slice_id"))] = results
 
 
