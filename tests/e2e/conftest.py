@@ -95,8 +95,14 @@ class Visit:
         return [text for text in alerts.all_inner_texts() if text.strip()]
 
     def screenshot(self, file: Path) -> None:
-        """The whole board."""
+        """The whole board, drawn in a window of its height: a page that grows draws anew."""
+        size = self.page.viewport_size
+        assert size is not None
+        height = self.page.evaluate("document.documentElement.scrollHeight")
+        self.page.set_viewport_size({"width": size["width"], "height": height})
+        self.page.wait_for_timeout(2000)
         self.page.screenshot(path=str(file), full_page=True)
+        self.page.set_viewport_size(size)
 
     def on_request_failed(self, request: Request) -> None:
         """Requests that the content security policy stopped never left."""
