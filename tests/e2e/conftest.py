@@ -41,7 +41,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 180
 LOGIN_ATTEMPTS = 3
 LOGIN_MILLISECONDS = 60_000
 Visitor = Callable[[str], AbstractContextManager["Visit"]]
@@ -95,8 +95,14 @@ class Visit:
         return [text for text in alerts.all_inner_texts() if text.strip()]
 
     def screenshot(self, file: Path) -> None:
-        """The whole board."""
+        """The whole board, drawn in a window of its height: a page that grows draws anew."""
+        size = self.page.viewport_size
+        assert size is not None
+        height = self.page.evaluate("document.documentElement.scrollHeight")
+        self.page.set_viewport_size({"width": size["width"], "height": height})
+        self.page.wait_for_timeout(2000)
         self.page.screenshot(path=str(file), full_page=True)
+        self.page.set_viewport_size(size)
 
     def on_request_failed(self, request: Request) -> None:
         """Requests that the content security policy stopped never left."""
@@ -116,8 +122,13 @@ class Visit:
         if response.status >= 400 and not BY_ITSELF.fullmatch(urlsplit(response.url).path):
             self.problems.append(f"{response.status} {response.url}")
         elif "/api/v1/chart/data" in response.url and response.request.method == "POST":
+            from playwright.sync_api import Error as GoneError
+
             form = json.loads(response.request.post_data or "{}").get("form_data", {})
-            results = [result["data"] for result in response.json()["result"]]
+            try:
+                results = [result["data"] for result in response.json()["result"]]
+            except GoneError:  # the page was left in between
+                return
             self.tiles[str(form.get("slice_id"))] = results
 
 

@@ -105,53 +105,57 @@ def test_boards_show_what_the_metrics_say(
             assert person != "lead_gz_a" or teams == {"Guangzhou A"}
 
 
+def ask(settings: Settings, statement: str, arguments: list[Any]) -> list[tuple[Any, ...]]:
+    """Rows that SQL answers to the director."""
+    password = login_password(settings, "director")
+    with warehouse.connect_as(settings, "director", password) as connection:
+        return list(connection.execute(statement.encode(), arguments))
+
+
 def test_a_queue_leads_down_to_its_calls_and_a_call_to_its_events(
     product: Settings, visit: Visitor, artefacts: Path
 ) -> None:
     """Down with the filters, one call by a click, and back up: the totals agree at each level."""
     operations, explorer = board(product, "operations_overview"), board(product, EXPLORER)
-    with warehouse.connect_as(
-        product, "director", login_password(product, "director")
-    ) as connection:
-        offered, calls = warehouse.one(
-            connection,
-            "select (select sum(calls_offered) from bi.fct_queue_visits"
-            " where source = %s and queue_name = 'Cards'),"
-            " (select sum(calls) from bi.fct_calls where source = %s and queue_name = 'Cards')",
-            [SAMPLE, SAMPLE],
+    ((offered, calls),) = ask(
+        product,
+        "select (select sum(calls_offered) from bi.fct_queue_visits"
+        " where source = %s and queue_name = 'Cards'),"
+        " (select sum(calls) from bi.fct_calls where source = %s and queue_name = 'Cards')",
+        [SAMPLE, SAMPLE],
+    )
+    with visit("director") as seen:
+        filters = chosen(operations, source=SAMPLE, queue="Cards")
+        seen.open("operations_overview", charts(operations), filters)
+        assert seen.number(title(operations, "calls_offered")) == f"{offered:,}"
+        # The page has put what was chosen into its own address, which the link is followed by.
+        seen.page.wait_for_url("**native_filters_key=**")
+        seen.tiles.clear()
+        seen.page.click(f"a[href='/boards/{EXPLORER}/']")
+        seen.page.wait_for_url(f"**/dashboard/{EXPLORER}/**")
+        seen.wait_until_drawn(EXPLORER, charts(explorer))
+        assert seen.number(title(explorer, "calls")) == f"{calls:,}"
+        listed = rows_of(seen, "transfers_count")
+        assert {row["queue_name"] for row in listed} == {"Cards"}
+        call = str(listed[0]["call_key"])
+        seen.page.locator("td", has_text=call).first.click()
+        seen.page.wait_for_timeout(2000)
+        seen.wait_until_drawn(EXPLORER, charts(explorer))
+        seen.screenshot(artefacts / "one_call.png")
+        events = ask(
+            product,
+            "select event from bi.fct_call_events where call_key = %s order by event_number",
+            [call],
         )
-        with visit("director") as seen:
-            seen.open(
-                "operations_overview", charts(operations),
-                chosen(operations, source=SAMPLE, queue="Cards"),
-            )  # fmt: skip
-            assert seen.number(title(operations, "calls_offered")) == f"{offered:,}"
-            # The page has put what was chosen into its own address, which the link is followed by.
-            seen.page.wait_for_url("**native_filters_key=**")
-            seen.tiles.clear()
-            seen.page.click(f"a[href='/boards/{EXPLORER}/']")
-            seen.page.wait_for_url(f"**/dashboard/{EXPLORER}/**")
-            seen.wait_until_drawn(EXPLORER, charts(explorer))
-            assert seen.number(title(explorer, "calls")) == f"{calls:,}"
-            listed = rows_of(seen, "transfers_count")
-            assert {row["queue_name"] for row in listed} == {"Cards"}
-            call = str(listed[0]["call_key"])
-            seen.page.locator("td", has_text=call).first.click()
-            seen.page.wait_for_timeout(1000)
-            seen.wait_until_drawn(EXPLORER, charts(explorer))
-            seen.screenshot(artefacts / "one_call.png")
-            events = rows_of(seen, "event_at")
-            found = connection.execute(
-                "select event from bi.fct_call_events where call_key = %s order by event_number",
-                [call],
-            ).fetchall()
-            assert found
-            assert [row["event"] for row in events] == [event for (event,) in found]
-            seen.page.click("a[href='/boards/operations_overview/']")
-            seen.page.wait_for_url("**/dashboard/operations_overview/**")
-            seen.wait_until_drawn("operations_overview", charts(operations))
-            assert seen.number(title(operations, "calls_offered")) == f"{offered:,}"
-            assert (seen.errors(), seen.problems, seen.outside) == ([], [], [])
+        assert events
+        assert [(row["event"],) for row in rows_of(seen, "event_at")] == events
+        assert (seen.errors(), seen.problems, seen.outside) == ([], [], [])
+        # Up again: the same filters, now in the other board's address.
+        seen.page.click("a[href='/boards/operations_overview/']")
+        seen.page.wait_for_url(
+            lambda url: "/dashboard/operations_overview/" in url and "Cards" in url,
+            wait_until="commit",
+        )
 
 
 def test_a_chinese_instance_has_chinese_boards(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from callhouse.bi import theme
 from callhouse.bi.board_links import ADDRESS
-from callhouse.bi.datasets import VERSION, find, identity, known_column
+from callhouse.bi.datasets import CLOCK, VERSION, find, identity, known_column
 from callhouse.bi.layout import WORDS_ONLY, Board, Filter, Tile
 from callhouse.errors import CallhouseError
 
@@ -112,7 +112,9 @@ def dashboard(
 
 
 def _label_colors(catalogue: Catalogue, language: str) -> dict[str, str]:
-    colors = {**METRIC_COLORS, **MEMBER_COLORS}
+    # A chart of durations names the twin in milliseconds.
+    clocks = {name + CLOCK: color for name, color in METRIC_COLORS.items()}
+    colors = {**METRIC_COLORS, **clocks, **MEMBER_COLORS}
     for source in catalogue.datasets:
         for metric in source.metrics:
             if metric.name in METRIC_COLORS:
