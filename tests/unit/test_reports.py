@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from callhouse import settings as settings_module
-from callhouse.bi import layout, render
+from callhouse.bi import layout, render, superset_report
 from callhouse.errors import CallhouseError
 from callhouse.reports import changes, definitions, mail, pages
 from callhouse.reports.changes import Change
@@ -287,3 +287,25 @@ def test_a_mail_server_is_checked(given: dict[str, str], told: str) -> None:
     assert settings_module.load({}).mail_server is None
     with pytest.raises(CallhouseError, match=told):
         _ = settings_module.load({**server, **given}).mail_server
+
+
+def test_what_a_failure_says_holds_no_session() -> None:
+    # Playwright's own words: the owner would have been mailed the recipient's cookie.
+    error = RuntimeError(
+        "Route.fetch: socket hang up\nCall log:\n - → GET http://h/\n - cookie: session=secret"
+    )
+    assert superset_report._said(error) == "Route.fetch: socket hang up"
+
+
+def test_words_are_translated_wherever_superset_keeps_them() -> None:
+    words = {"Queues": "技能组", "Offered": "呼入量"}
+    answer = {
+        "slice_name": "Queues",
+        "position_json": '{"ROW": {"text": "Queues", "width": 6}}',
+        "verbose_map": {"calls_offered": "Offered", "queue": "[not json"},
+    }
+    assert superset_report._replaced(answer, words) == {
+        "slice_name": "技能组",
+        "position_json": '{"ROW": {"text": "技能组", "width": 6}}',
+        "verbose_map": {"calls_offered": "呼入量", "queue": "[not json"},
+    }

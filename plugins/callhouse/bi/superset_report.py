@@ -63,9 +63,7 @@ def main() -> None:
             try:
                 told = _Page(browser, app, job["base"]).show(item)
             except (CannotBeShownError, Error) as error:
-                # What follows is the browser's log of the request, with the session's cookie.
-                said = str(error).split("Call log")[0]
-                told = {"problem": " ".join(said.split())[:300]}
+                told = {"problem": _said(error)}
             sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
             sys.stdout.flush()
         browser.close()
@@ -310,6 +308,11 @@ class _Page:
         page.pdf(
             path=item["document"], width=f"{width}px", height=f"{height}px", print_background=True
         )
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, without the browser's log of the request: that has the session's cookie."""
+    return " ".join(str(error).split("Call log")[0].split())[:300]
 
 
 def _translated(route: Any, words: dict[str, str]) -> None:
