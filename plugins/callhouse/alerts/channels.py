@@ -82,7 +82,7 @@ class _Overheard(logging.Handler):
         self.own = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line. What other senders hear would tell their address: only ours is taken out."""
+        """Keep one line; other senders' would tell their addresses, of which none is taken out."""
         if record.thread == self.own:
             self.lines.append(record.getMessage())
 
