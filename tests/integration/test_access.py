@@ -43,7 +43,8 @@ RELATIONS = {
             "fct_agent_connections", "fct_agent_offers", "fct_agent_schedules", "fct_agent_states",
             "fct_call_events", "fct_call_followups", "fct_calls", "fct_carrier_differences",
             "fct_carrier_reconciliation", "fct_channel_requests", "fct_ivr_steps",
-            "fct_queue_visits", "fct_survey_responses",
+            "fct_queue_visits", "fct_survey_responses", "live_agent_connections", "live_agents",
+            "live_queue_visits",
         ),
         CALLS,
     ),
@@ -52,6 +53,7 @@ RELATIONS = {
         (
             "data_status", "dim_business_type", "dim_channel", "dim_date", "dim_hotline",
             "dim_interval", "dim_outcome", "dim_queue", "dim_region", "dim_source", "dim_team",
+            "live_sources",
         ),
         OPEN,
     ),
@@ -66,8 +68,9 @@ RELATIONS = {
     "fct_access_audit": TRAIL,
     "fct_alert_events": ALERTS,
 }  # fmt: skip
-# A view over fct_calls, whose rows are grouped: compared in test_sample_truth.
-GROUPED = ("dim_caller",)
+# Views over fct_calls (compared in test_sample_truth) and over the live views below, whose rows are
+# grouped.
+GROUPED = ("dim_caller", "live_floor", "live_lost_callers", "live_queues")
 # Relations that have no row in this sample.
 EMPTY = (
     "capture_status", "fct_access_audit", "fct_capture_health", "fct_carrier_differences",
@@ -165,6 +168,7 @@ def centre(
     with warehouse.connect(settings) as connection:
         queue = warehouse.one(connection, "select min(queue_id) from marts.fct_queue_visits")[0]
     MAY["lead_queue"] = {"queue": (queue,)}
+    fill_floor(settings)
     with people.server(settings) as server:
         for person in PEOPLE.values():
             if person.name == "lead_queue":
@@ -172,6 +176,38 @@ def centre(
             people.ensure(settings, server, person)
         server.execute(ALERT_OF_EACH_SCOPE, {"queue": queue})
     return settings
+
+
+def fill_floor(settings: Settings) -> None:
+    """What was published, as if it happened today; columns that change while time goes are null."""
+    today = "(now() at time zone 'Asia/Shanghai')::date"
+    filled = {
+        "queue_visits": ("fct_queue_visits", {"left_at": "now()", "is_last": "true"}),
+        "agent_connections": ("fct_agent_connections", {"ended_at": "now()", "is_last": "true"}),
+        "agent_states": (
+            (
+                "(select distinct on (agent_id) * from marts.fct_agent_states "
+                "where state = 'ready' order by agent_id, started_at) as s"
+            ),
+            {"started_at": "now() - interval '1 minute'", "ended_at": "now() + interval '2 hours'"},
+        ),
+    }
+    with warehouse.connect(settings) as connection:
+        connection.execute(
+            "insert into live.sources (source, source_name, time_zone) "
+            "values ('sample_hotline', 'Sample', 'Asia/Shanghai')"
+        )
+        for table, (origin, changed) in filled.items():
+            names = [
+                name for (name,) in connection.execute(
+                    "select attname from pg_attribute where attrelid = to_regclass(%s) "
+                    "and attnum > 0 order by attnum", [f"live.{table}"],
+                )
+            ]  # fmt: skip
+            values = {"business_day": today, "caller_token": "null::uuid", **changed}
+            shown = ", ".join(values.get(name, name) for name in names)
+            origin = origin if " " in origin else f"marts.{origin}"
+            connection.execute(f"insert into live.{table} select {shown} from {origin}".encode())
 
 
 def dsn(settings: Settings, person: str) -> str:
@@ -199,6 +235,7 @@ def login(centre: Settings) -> Iterator[Callable[[str], psycopg.Connection]]:
 def whole(settings: Settings, relation: str) -> list[Row]:
     """Every row of a relation, as the superuser reads it."""
     kept = RELATIONS[relation] in (CALLS, GROUPS, OPEN) and relation != "data_status"
+    kept &= not relation.startswith("live_")
     schema = "marts" if kept else "bi"
     # Nobody but the superuser and auditors reads the trail.
     with people.server(settings) as connection:
@@ -227,7 +264,8 @@ def mask(number: str) -> str:
 
 
 def keyed(rows: list[Row]) -> list[str]:
-    return sorted(json.dumps(row, sort_keys=True, default=str) for row in rows)
+    same = ({k: v for k, v in row.items() if k != "state_seconds"} for row in rows)
+    return sorted(json.dumps(row, sort_keys=True, default=str) for row in same)
 
 
 # ---------------------------------------------------------------- relations × people

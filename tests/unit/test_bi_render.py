@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from callhouse.bi import datasets, layout, ledger, render
+from callhouse.bi import datasets, floor, layout, ledger, render
 from callhouse.errors import CallhouseError
 from callhouse.semantic import Catalogue, Column, Dataset, Metric
 
@@ -98,6 +98,7 @@ def change(boards: Path, old: str, new: str) -> Path:
 
 
 def test_bundle_holds_every_kind_of_asset(catalogue: Catalogue, boards: Path) -> None:
+    made = [*ledger.datasets(), *floor.datasets()]
     assert sorted(render.bundle(catalogue, "en", boards)) == [
         "charts/tiny__asa.yaml",
         "charts/tiny__days.yaml",
@@ -105,7 +106,7 @@ def test_bundle_holds_every_kind_of_asset(catalogue: Catalogue, boards: Path) ->
         "dashboards/tiny.yaml",
         "databases/Callhouse.yaml",
         "datasets/Callhouse/agg_calls_daily.yaml",
-        *sorted(f"datasets/Callhouse/{source.name}.yaml" for source in ledger.datasets()),
+        *sorted(f"datasets/Callhouse/{source.name}.yaml" for source in made),
         "metadata.yaml",
     ]
 
@@ -224,6 +225,7 @@ def test_chain_from_dashboard_to_column_is_whole() -> None:
         "access_audit",
         "data_quality",
         "executive_summary",
+        "live_floor",
         "operations_overview",
     ]
     checked = 0

@@ -54,7 +54,7 @@ def text() -> str:
 @pytest.fixture(scope="module")
 def services(text: str, variables: dict[str, str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = interpolate(yaml.safe_load(text), variables)["services"]
-    assert len(found) == 12
+    assert len(found) == 13
     return found
 
 
@@ -66,7 +66,7 @@ def test_it_follows_the_compose_specification(text: str) -> None:
 
 
 def test_it_starts_exactly_what_the_runner_starts(services: dict[str, dict[str, Any]]) -> None:
-    for name in components.BY_NAME:
+    for name in (*components.BY_NAME, components.COLLECTOR.name):
         assert services[name]["command"] == ["python", "-m", "callhouse.runner", "run", name]
         assert services[name]["healthcheck"]["test"][1:] == [
             *("python", "-m", "callhouse.runner", "health", name)
@@ -75,7 +75,8 @@ def test_it_starts_exactly_what_the_runner_starts(services: dict[str, dict[str, 
         command = services[f"{product}-init"]["command"]
         assert command == ["python", "-m", "callhouse.runner", "prepare", product]
     assert set(services) == {
-        "postgres", "warehouse-init", "airflow-init", "superset-init", *components.BY_NAME
+        "postgres", "warehouse-init", "airflow-init", "superset-init", *components.BY_NAME,
+        components.COLLECTOR.name,
     }  # fmt: skip
 
 

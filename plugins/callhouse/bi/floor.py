@@ -36,8 +36,7 @@ DAY_METRICS = (
     ("calls_abandoned", "sum(calls_abandoned)", "Today.", "Abandoned", "放弃量"),
     (
         "service_level",
-        "sum(answered_within_target)::numeric"
-        " / nullif(sum(calls_answered) + sum(calls_abandoned), 0)",
+        "sum(answered_within_target)::numeric / nullif(sum(calls_answered + calls_abandoned), 0)",
         "Answered within the target ÷ (answered + abandoned), today.",
         "Service level",
         "服务水平",
@@ -45,7 +44,7 @@ DAY_METRICS = (
     ),
     (
         "abandon_rate",
-        "sum(calls_abandoned)::numeric / nullif(sum(calls_answered) + sum(calls_abandoned), 0)",
+        "sum(calls_abandoned)::numeric / nullif(sum(calls_answered + calls_abandoned), 0)",
         "Abandoned ÷ (answered + abandoned), today.",
         "Abandon rate",
         "放弃率",
@@ -121,8 +120,10 @@ def _queues() -> Dataset:
             ),
             (
                 "service_level_15min",
-                "sum(answered_within_target_15min)::numeric"
-                " / nullif(sum(calls_answered_15min) + sum(calls_abandoned_15min), 0)",
+                (
+                    "sum(answered_within_target_15min)::numeric"
+                    " / nullif(sum(calls_answered_15min + calls_abandoned_15min), 0)"
+                ),
                 "Of calls of the last 15 minutes.",
                 "SL 15 min",
                 "15分钟服务水平",

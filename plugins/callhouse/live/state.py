@@ -164,7 +164,8 @@ def seen(connection: psycopg.Connection, source: str) -> None:
 def learn(settings: Settings) -> None:
     """Work out what today's quarters of an hour usually bring, once the marts are there."""
     with warehouse.connect(settings) as connection:
-        if _exists(connection, "marts.agg_queue_15min"):
+        marts = "select to_regclass('marts.agg_queue_15min') is not null"
+        if warehouse.one(connection, marts)[0]:
             connection.execute("select live.learn(source) from live.sources")
 
 

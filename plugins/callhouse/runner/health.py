@@ -34,17 +34,20 @@ def answers(settings: Settings, name: str) -> bool:
         return superset_answers(settings)
     if name == "notifier":
         return notifier_works(settings, 0)
-    # Celery over a database has no ping: its process is all there is to ask.
-    wanted = name.removeprefix("superset-").encode()
-    return any(_runs_celery(process, wanted) for process in Path("/proc").glob("[0-9]*/cmdline"))
+    # Celery over a database has no ping, a collector listens to nobody: there is only the process.
+    program, what = b"/celery", name.removeprefix("superset-").encode()
+    if name == "collector":
+        program, what = b"callhouse", b"collect"
+    found = Path("/proc").glob("[0-9]*/cmdline")
+    return any(_runs(process, program, what) for process in found)
 
 
-def _runs_celery(process: Path, what: bytes) -> bool:
+def _runs(process: Path, program: bytes, what: bytes) -> bool:
     try:
         words = process.read_bytes().split(b"\0")
     except OSError:
         return False  # it has just ended
-    return what in words and any(word.endswith(b"/celery") for word in words)
+    return what in words and any(word.endswith(program) for word in words)
 
 
 def airflow_report(settings: Settings) -> dict[str, Any] | None:

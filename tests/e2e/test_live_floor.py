@@ -1,0 +1,70 @@
+"""The live floor in a browser: it moves by itself, and says when the lane is silent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from callhouse import warehouse
+from callhouse.bi import layout, render
+from callhouse.runner import supervision
+from callhouse.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Visit, Visitor
+
+pytestmark = pytest.mark.timeout(1800)
+SLUG = "live_floor"
+TILES = ".dashboard-component-chart-holder"
+
+
+def until(found: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found():
+            return True
+        time.sleep(1)
+    return False
+
+
+def first_tile(seen: Visit) -> str:
+    return seen.page.locator(TILES).first.inner_text()
+
+
+def test_the_board_moves_by_itself_and_says_when_the_lane_is_silent(
+    product: Settings, visit: Visitor, artefacts: Path
+) -> None:
+    board = layout.load(render.BOARDS / f"{SLUG}.yaml", product.language)
+    supervisor = supervision.Supervisor(product)
+
+    def events() -> int:
+        with warehouse.connect(product) as connection:
+            counted = "select count(*) from live.asterisk_events"
+            return int(warehouse.one(connection, counted)[0])
+
+    assert until(lambda: events() > 100, 120), "the collector keeps no state"
+    with visit("director") as seen:
+        seen.open(SLUG, len(board.tiles))
+        before, count = seen.page.screenshot(path=str(artefacts / "live_floor.png")), events()
+        told = first_tile(seen)
+        assert "live" in told and "STALE" not in told, told
+        assert until(lambda: events() > count, 120), "nothing happens on the floor"
+        seen.page.wait_for_timeout(20_000)
+        assert seen.page.screenshot(path=str(artefacts / "live_floor_later.png")) != before
+        assert first_tile(seen) != told
+        assert (seen.errors(), seen.problems, seen.outside) == ([], [], [])
+        supervisor.stop("collector")
+        try:
+            assert until(lambda: "STALE" in first_tile(seen), 60), first_tile(seen)
+            seen.page.screenshot(path=str(artefacts / "live_floor_stale.png"))
+        finally:
+            supervisor.start("collector")
+        assert until(lambda: "STALE" not in first_tile(seen), 120), first_tile(seen)
+    with visit("manager_gd") as seen:
+        seen.open(SLUG, 1)
+        seen.page.screenshot(path=str(artefacts / "live_floor_manager_gd.png"))
+        assert (seen.errors(), seen.problems, seen.outside) == ([], [], [])
