@@ -11,7 +11,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time as clock
 from collections import Counter
@@ -121,7 +120,7 @@ def centre(settings: Settings, cluster: postgres.Cluster) -> Settings:
             people.ensure(settings, server, person)
         (text,) = warehouse.one(server, "select pg_get_viewdef('live.metric_values'::regclass)")
         MEASURED.update(re.findall(r"\(\(?'([a-z0-9_]+)'::text,", text))
-        server.execute("drop view live.metric_values")
+        server.execute("alter view live.metric_values rename to values_of_the_lane")
         server.execute(
             "create table live.metric_values (metric text, scope_type text, scope_id text, "
             "value numeric, measured_at timestamptz)"
@@ -194,6 +193,39 @@ def test_every_metric_of_the_live_lane_can_be_watched(centre: Settings) -> None:
     floor = {name for name, metric in METRICS.items() if metric.scopes != PIPELINE}
     assert len(floor) == 18 and floor <= MEASURED
     assert MEASURED - floor <= {"all", "source", "queue", "team", "region", "agent"}
+
+
+VISIT = {
+    "source": "exchange", "call_id": "1", "visit_number": 1, "queue_id": "service",
+    "queue_name": "", "agent_id": "none", "agent_name": "", "team_id": "none", "team_name": "",
+    "region_code": "CN-GD", "region_name": "", "channel": "phone", "hotline_id": "h",
+    "outcome": "incomplete", "calls_offered": 1, "calls_answered": 0, "calls_abandoned": 0,
+    "answered_within_target": 0, "short_abandons": 0, "answered_waits": 0, "is_last": True,
+}  # fmt: skip
+
+
+def test_a_call_that_waits_on_the_live_floor_fires(floor: Floor) -> None:
+    """By the lane's own view, as the notifier's login reads it."""
+    now = datetime.now(UTC)
+    floor.now = now - SECOND
+    floor.rule(rule="queue", metric="longest_wait_seconds", above="120", clear="60")
+    floor.rule(rule="centre", scope="all", above="1", clear="0", owner="director")
+    visit = {
+        **VISIT, "business_day": str(now.date()), "entered_at": str(now - 130 * SECOND)
+    }  # fmt: skip
+    floor.ask("insert into ops.sources values ('exchange', 'asterisk', 'x', 'UTC')"
+              " on conflict (source) do update set label = 'x' returning 1")  # fmt: skip
+    with floor.connection.transaction(force_rollback=True):
+        floor.connection.execute("alter table live.metric_values rename to values_of_the_test")
+        floor.connection.execute("alter view live.values_of_the_lane rename to metric_values")
+        floor.ask("insert into live.sources values ('exchange', 'x', 'UTC', now(), now())"
+                  " returning 1")  # fmt: skip
+        floor.ask("insert into live.queue_visits select (jsonb_populate_record("
+                  "null::live.queue_visits, %s)).* returning 1", json.dumps(visit))  # fmt: skip
+        floor.now = now
+        assert floor.look() == ["fired", "fired"]
+        found = dict(floor.ask("select rule, value from ops.alerts"))
+        assert found["centre"] == 1 and 130 <= found["queue"] < 190
 
 
 def test_while_the_lane_is_silent_nothing_is_known_of_its_floor(floor: Floor) -> None:
@@ -879,10 +911,9 @@ def test_the_process_tells_within_half_a_minute_also_when_it_is_killed(
     log = (tmp_path / "notifier.log").open("w+b")
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "callhouse", "alert", "run"],
-            env=environment, stdout=log, stderr=log,
-        )  # fmt: skip
+        # As the supervisor and the container start it.
+        command = components.command(centre, components.BY_NAME["notifier"])
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def measured(value: float) -> None:
         floor.ask("delete from live.metric_values returning 1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,13 @@ def test_a_failure_does_not_tell_the_address(
         out, err = capfd.readouterr()
         for text in (failure, out, err, caplog.text):
             assert "s3cret" not in text and "T0KEN" not in text
+    # Senders side by side hear each other.
+    with channels._Overheard() as one, channels._Overheard() as other:
+        thread = threading.Thread(target=logging.getLogger("apprise").error, args=("other's",))
+        thread.start()
+        thread.join()
+        logging.getLogger("apprise").error("ours")
+    assert one.lines == other.lines == ["ours"]
     assert (
         channels.deliver(home, "mail", "nobody_yet", letter) == "nobody_yet has no address for mail"
     )

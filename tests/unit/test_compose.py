@@ -54,7 +54,7 @@ def text() -> str:
 @pytest.fixture(scope="module")
 def services(text: str, variables: dict[str, str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = interpolate(yaml.safe_load(text), variables)["services"]
-    assert len(found) == 12
+    assert len(found) == 13
     return found
 
 

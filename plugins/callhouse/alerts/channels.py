@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import mailbox
 import re
+import threading
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
@@ -73,15 +74,17 @@ def _parsed(address: str) -> bool:
 
 
 class _Overheard(logging.Handler):
-    """What Apprise says meanwhile, kept from every log: it may say an address."""
+    """What Apprise says meanwhile in this thread, kept from every log: it may say an address."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
+        self.own = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
-        self.lines.append(record.getMessage())
+        """Keep one line; other senders' would tell their addresses, of which none is taken out."""
+        if record.thread == self.own:
+            self.lines.append(record.getMessage())
 
     def __enter__(self) -> _Overheard:
         self.log = logging.getLogger("apprise")
