@@ -46,8 +46,8 @@ def install(settings: Settings, report: Report = print) -> None:
         connection.execute("comment on schema live_intake is null")
     report("live: views of the staging models")
     dbt.run(
-        settings, "run", "--target", "live", "--target-path", str(dbt.target(settings) / "live"),
-        "--select", *(f"+{model}" for model in MODELS), report=dbt.quiet,
+        settings, "run", "--target", "live", "--select", *(f"+{model}" for model in MODELS),
+        report=dbt.quiet, folder=dbt.target(settings).with_name("live"),
     )  # fmt: skip
     with warehouse.connect(settings) as connection:
         connection.execute("set role callhouse_owner")

@@ -79,22 +79,23 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def run(
-    settings: Settings, *arguments: str, report: Report = print, attempts: int = 3
-) -> list[NodeResult]:
-    """Run dbt and return its per-node results.
+    settings: Settings, *arguments: str, report: Report = print, attempts: int = 3,
+    folder: Path | None = None,
+) -> list[NodeResult]:  # fmt: skip
+    """Run dbt and return its per-node results; it writes into `folder`, else `target`.
 
     Raises BuildError where nodes failed, CallhouseError where dbt could not run at all. Two
     threads that replace views of one another may meet in a deadlock: chance, and no fault of the
     rows, so dbt runs again, `attempts` times in all.
     """
-    results_file = target(settings) / "run_results.json"
+    results_file = (folder or target(settings)) / "run_results.json"
     results_file.unlink(missing_ok=True)
     command = [str(settings.pipeline_bin / "dbt"), "--no-use-colors", *arguments]
     if sys.platform == "linux":
         command = [sys.executable, "-IS", "-c", TETHER, str(os.getpid()), *command]
     process = subprocess.Popen(
         command,
-        env=environment(settings),
+        env=environment(settings) | ({"DBT_TARGET_PATH": str(folder)} if folder else {}),
         cwd=project(settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -109,7 +110,7 @@ def run(
     bad = [r for r in results if r.is_bad]
     if attempts > 1 and any("deadlock detected" in (r.message or "") for r in bad):
         report("dbt met a deadlock between its own threads and runs again")
-        return run(settings, *arguments, report=report, attempts=attempts - 1)
+        return run(settings, *arguments, report=report, attempts=attempts - 1, folder=folder)
     if code and any(_is_infrastructure(r.message or "") for r in bad):
         raise CallhouseError(f"dbt lost the warehouse: {bad[0].message}")
     if bad:

@@ -163,68 +163,20 @@ language sql stable set search_path = pg_catalog as $$
 $$;
 
 -- ---------------------------------------------------------------- moving
--- Calls and agents that have to be read so that those touched come out right. An agent's events of
--- no call are always read; of the agent's calls the latest three, and all since the arrival of a
--- touched call: after-call work belongs to the conversation before it.
-create or replace function live.widen(wanted text) returns void
-language plpgsql set search_path = pg_catalog as $$
-begin
-    -- After-call work that names no call changes the agent's call before it.
-    insert into live.touched_calls (source, call_id, is_written)
-    select distinct wanted, latest.call_id, true
-    from live.touched_agents as a
-    cross join lateral (
-        select e.call_id
-        from live.asterisk_events as e
-        where
-            e.source = wanted and e.agent_id = a.agent_id
-            and e.event = 'CONNECT' and e.call_id is not null
-        order by e.event_at desc
-        limit 1
-    ) as latest
-    where a.source = wanted
-    on conflict do nothing;
-
-    insert into live.touched_agents (source, agent_id, is_written)
-    select distinct wanted, e.agent_id, true
-    from live.touched_calls as c
-    inner join live.asterisk_events as e on e.source = c.source and e.call_id = c.call_id
-    where c.source = wanted and e.agent_id is not null
-    on conflict do nothing;
-
-    insert into live.touched_calls (source, call_id, is_written)
-    select distinct wanted, read.call_id, false
-    from (
-        select e.agent_id, min(e.began_at) as since
-        from live.touched_calls as c
-        inner join live.asterisk_events as e on e.source = c.source and e.call_id = c.call_id
-        where c.source = wanted and c.is_written and e.agent_id is not null
-        group by e.agent_id
-    ) as a
-    inner join live.asterisk_events as read
-        on read.source = wanted and read.agent_id = a.agent_id and read.event_at >= a.since
-    where read.call_id is not null
-    union
-    select wanted, latest.call_id, false
-    from live.touched_agents as a
-    cross join lateral (
-        select e.call_id
-        from live.asterisk_events as e
-        where e.source = wanted and e.agent_id = a.agent_id and e.call_id is not null
-        group by e.call_id
-        order by max(e.event_at) desc
-        limit 3
-    ) as latest
-    where a.source = wanted
-    on conflict do nothing;
-end
-$$;
-
 -- Work the state of the touched calls and agents out anew, from what is copied of them.
 create or replace function live.renew(wanted text) returns void
 language plpgsql set search_path = pg_catalog set jit = off as $$
+declare
+    widen text;
 begin
-    perform live.widen(wanted);
+    -- Where other calls and agents have to be read as well, the vendor's tables.sql says which.
+    for widen in
+        select p.proname from pg_proc as p
+        where p.pronamespace = 'live'::regnamespace and starts_with(p.proname, 'widen_')
+        order by 1
+    loop
+        execute format('select live.%I($1)', widen) using wanted;
+    end loop;
 
     delete from live.queue_visits as s using live.touched_calls as t
     where t.source = wanted and t.is_written and s.source = wanted and s.call_id = t.call_id;

@@ -121,4 +121,62 @@ create table if not exists staging.asterisk_cel_events (
     began_at timestamptz not null      -- the same: an event takes no time
 ) partition by range (business_day);
 
+-- Calls and agents that have to be read so that those touched come out right. An agent's events of
+-- no call are always read; of the agent's calls the latest three, and all since the arrival of a
+-- touched call: after-call work belongs to the conversation before it.
+create or replace function live.widen_asterisk(wanted text) returns void
+language plpgsql set search_path = pg_catalog as $$
+begin
+    -- After-call work that names no call changes the agent's call before it.
+    insert into live.touched_calls (source, call_id, is_written)
+    select distinct wanted, latest.call_id, true
+    from live.touched_agents as a
+    cross join lateral (
+        select e.call_id
+        from live.asterisk_events as e
+        where
+            e.source = wanted and e.agent_id = a.agent_id
+            and e.event = 'CONNECT' and e.call_id is not null
+        order by e.event_at desc
+        limit 1
+    ) as latest
+    where a.source = wanted
+    on conflict do nothing;
+
+    insert into live.touched_agents (source, agent_id, is_written)
+    select distinct wanted, e.agent_id, true
+    from live.touched_calls as c
+    inner join live.asterisk_events as e on e.source = c.source and e.call_id = c.call_id
+    where c.source = wanted and e.agent_id is not null
+    on conflict do nothing;
+
+    insert into live.touched_calls (source, call_id, is_written)
+    select distinct wanted, read.call_id, false
+    from (
+        select e.agent_id, min(e.began_at) as since
+        from live.touched_calls as c
+        inner join live.asterisk_events as e on e.source = c.source and e.call_id = c.call_id
+        where c.source = wanted and c.is_written and e.agent_id is not null
+        group by e.agent_id
+    ) as a
+    inner join live.asterisk_events as read
+        on read.source = wanted and read.agent_id = a.agent_id and read.event_at >= a.since
+    where read.call_id is not null
+    union
+    select wanted, latest.call_id, false
+    from live.touched_agents as a
+    cross join lateral (
+        select e.call_id
+        from live.asterisk_events as e
+        where e.source = wanted and e.agent_id = a.agent_id and e.call_id is not null
+        group by e.call_id
+        order by max(e.event_at) desc
+        limit 3
+    ) as latest
+    where a.source = wanted
+    on conflict do nothing;
+end
+$$;
+revoke execute on function live.widen_asterisk(text) from public;
+
 reset role;
