@@ -158,6 +158,34 @@ def test_a_queue_leads_down_to_its_calls_and_a_call_to_its_events(
         )
 
 
+@pytest.mark.parametrize(
+    "person", ["director", "manager_gd", "lead_gz_a", "agent_103", "executive"]
+)
+def test_views_of_boards_add_up_to_the_facts_of_each_person(product: Settings, person: str) -> None:
+    """Three steps per call, one per request; contributions are the change of the whole."""
+    with warehouse.connect_as(product, person, login_password(product, person)) as connection:
+        steps, calls, paths, requests = warehouse.one(
+            connection,
+            "select (select count(*) from bi.fct_call_flows),"
+            " (select coalesce(sum(calls), 0) from bi.fct_calls),"
+            " (select count(*) from bi.fct_channel_paths),"
+            " (select count(*) from bi.fct_channel_requests)",
+        )
+        changes = connection.execute(
+            "select dimension, sum(service_contribution),"
+            " 1.0 * sum(answered_within_target) / sum(answered_or_abandoned)"
+            " - 1.0 * sum(answered_within_target_before) / sum(answered_or_abandoned_before)"
+            " from bi.agg_group_changes_weekly where source = %s and is_newest group by dimension",
+            [SAMPLE],
+        ).fetchall()
+    assert (steps, paths) == (3 * calls, requests)
+    assert bool(calls) == (person != "executive")
+    # Readers of single calls of a region or team see no groups of all.
+    assert len(changes) == (6 if person in ("director", "executive") else 0)
+    for dimension, contributed, changed in changes:
+        assert float(contributed) == pytest.approx(float(changed), abs=1e-9), dimension
+
+
 def test_a_chinese_instance_has_chinese_boards(
     product: Settings, visit: Visitor, artefacts: Path
 ) -> None:
