@@ -26,7 +26,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
-PATIENCE_SECONDS = 200
+PATIENCE_SECONDS = 400
 ASKING: dict[str, Any] = {"max_retries": 3, "timeout": 1000 * PATIENCE_SECONDS}
 SETTLE_MILLISECONDS = 1_500  # animations
 WIDTH, HEIGHT = 1400, 1200
