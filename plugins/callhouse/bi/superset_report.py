@@ -26,7 +26,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
-PATIENCE_SECONDS = 200
+PATIENCE_SECONDS = 400
 ASKING: dict[str, Any] = {"max_retries": 3, "timeout": 1000 * PATIENCE_SECONDS}
 SETTLE_MILLISECONDS = 1_500  # animations
 WIDTH, HEIGHT = 1400, 1200
@@ -231,7 +231,9 @@ class _Page:
             drawn = page.locator(selector).count()
             if "/login" in page.url:
                 raise CannotBeShownError("Superset does not take the session")
-            if drawn >= number and not busy and len(self.answers) >= number:
+            is_drawn = drawn >= number and len(self.answers) >= number
+            # A chart that shows an error is never drawn.
+            if not busy and (is_drawn or self.failed or self._alerts(page, within)):
                 break
             page.wait_for_timeout(250)
         else:
@@ -239,9 +241,8 @@ class _Page:
             raise CannotBeShownError(
                 f"the page was not drawn within {PATIENCE_SECONDS} s; {missing} charts lack data"
             )
-        alerts = page.locator(", ".join(f"{within} {one}" for one in ALERTS.split(", ")))
         # What an alert says may be a row of a table: only that there is one is told.
-        if self.failed or any(text.strip() for text in alerts.all_inner_texts()):
+        if self.failed or self._alerts(page, within):
             raise CannotBeShownError(
                 f"a chart shows an error ({', '.join(self.failed) or 'alert'})"
             )
@@ -251,6 +252,11 @@ class _Page:
             ".map(e => e.getBoundingClientRect().bottom)) + 20"
         )
         page.set_viewport_size({"width": WIDTH, "height": min(max(int(height), 300), LARGEST)})
+
+    def _alerts(self, page: Any, within: str) -> bool:
+        """Whether a chart shows an error in its place."""
+        alerts = page.locator(", ".join(f"{within} {one}" for one in ALERTS.split(", ")))
+        return any(text.strip() for text in alerts.all_inner_texts())
 
     def _heard(self, response: Any) -> None:
         if "/api/v1/chart/data" not in response.url or response.request.method != "POST":

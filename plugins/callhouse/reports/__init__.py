@@ -37,7 +37,7 @@ from callhouse.settings import Settings
 _SCRIPT = Path(render.__file__).with_name("superset_report.py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 2  # of drawing; a mail is handed in once
-SECONDS_EACH = 400
+SECONDS_EACH = 900
 STALE = timedelta(hours=1)
 Say = Callable[[str], None]
 
