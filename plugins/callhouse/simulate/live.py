@@ -26,6 +26,7 @@ CALLS_PER_DAY = 4000
 OPENS, CLOSES = 9 * 3600, 23 * 3600
 NAMED_BY_TIME = re.compile(r"[0-9]{9,11}\.[0-9]+")
 BEGINNINGS = ("ENTERQUEUE", "FULL", "JOINEMPTY", "CLOSED", "DIVERT_CA_RATIO", "DIVERT_HOLDTIME")
+GOES_ON = ("ENTERQUEUE", "CONNECT", "RINGNOANSWER", "RINGCANCELED")
 # Where events report durations: places among the fields after the event, from behind if negative.
 DURATIONS = {
     "CONNECT": (0, 2),
@@ -70,23 +71,25 @@ class Episode:
         }
         opening: list[tuple[float, str]] = []
         later: list[tuple[float, str]] = []
-        for line in queue_log.lines(world, day):
-            at, call, queue, agent, event, *data = line.split("|")
+        written = [line.split("|") for line in queue_log.lines(world, day)]
+        # A call without an end, which is there for the batch lane, would wait for two hours.
+        whole = {call for _, call, _, _, event, *_ in written if event not in GOES_ON}
+        for at, call, queue, agent, event, *data in written:
             second = int(at) - midnight
             instant = self.began_at + max(second - OPENS, 0) / self.speed
             if event == "AGENTLOGIN":
                 logged_in[agent] = instant
             elif event == "AGENTLOGOFF":
                 data[1] = f"{(instant - logged_in[agent]) * self.speed}"
-            elif event in BEGINNINGS and OPENS <= second < CLOSES:
+            elif event in BEGINNINGS and OPENS <= second < CLOSES and call in whole:
                 known.add(call)
-            written = (instant, self._written(instant, call, queue, agent, event, data))
+            played = (instant, self._written(instant, call, queue, agent, event, data))
             if second < OPENS:
                 # Who is there already has logged in; calls of before are over.
                 if event in ("AGENTLOGIN", "ADDMEMBER") and agent in on_duty:
-                    opening.append(written)
+                    opening.append(played)
             elif call in known or event.startswith("AGENTLOG") or not NAMED_BY_TIME.fullmatch(call):
-                later.append(written)
+                later.append(played)
         yield from opening
         yield from later
 

@@ -113,8 +113,9 @@ create index if not exists agent_connections_day on live.agent_connections (busi
 create index if not exists agent_connections_open on live.agent_connections (connected_at)
 where ended_at is null and is_last;
 
--- States tile an agent's login; what is open reaches as far as it may, at most 16 hours ahead: the
--- state now is the one that `now()` is in, and after-call work ends by itself.
+-- The last four states of an agent: the one of the newest event, and what follows by itself (planned
+-- after-call work ends, midnight cuts). What is open reaches as far as it may, at most 16 hours
+-- ahead: the state now is the one that `now()` is in. Older states are read from the marts.
 create table if not exists live.agent_states (
     source text not null,
     agent_id text not null,
@@ -213,9 +214,16 @@ begin
         s.source, s.agent_id, s.started_at, s.ended_at, s.business_day, s.agent_name, s.team_id,
         s.team_name, s.region_code, s.region_name, s.queue_id, s.queue_name, s.state, s.reason,
         s.call_id
-    from live_intake.fct_agent_states as s
+    from (
+        select
+            f.*,
+            row_number() over (
+                partition by f.source, f.agent_id order by f.started_at desc
+            ) as place
+        from live_intake.fct_agent_states as f
+    ) as s
     inner join live.touched_agents as t on t.source = s.source and t.agent_id = s.agent_id
-    where t.source = wanted and t.is_written;
+    where t.source = wanted and t.is_written and s.place <= 4;
 
     delete from live.touched_calls where source = wanted;
     delete from live.touched_agents where source = wanted;
