@@ -39,6 +39,8 @@ def run(settings: Settings, stop: threading.Event, say: Say) -> None:
     sending: list[Future[int]] = []
     connection: psycopg.Connection | None = None
     with ThreadPoolExecutor(SENDERS, thread_name_prefix="sender") as pool:
+        # Apprise takes seconds to import: not when something burns. `doctor` tells of a wrong file.
+        pool.submit(channels.read, settings)
         while not stop.is_set():
             began = time.monotonic()
             try:
