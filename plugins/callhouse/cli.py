@@ -475,7 +475,7 @@ def simulate(
         _play(directory or _settings().home / "live", speed)
         return
     if directory is None:
-        raise CallhouseError("name the folder to write to")
+        raise typer.BadParameter("name the folder to write to")
     result = simulation.write(
         directory,
         seed=seed,
