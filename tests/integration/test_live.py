@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,29 @@ def test_a_rebuild_from_staging_is_the_same(floor: Floor) -> None:
     assert {table: rows(floor.settings, table) for table in TABLES} == before
     with pytest.raises(CallhouseError, match="no live source"):
         state.rebuild(floor.settings, ["elsewhere"])
+
+
+def test_preparations_at_once_have_each_day_built_once(floor: Floor) -> None:
+    floor.play_to(24 * 3600)
+    with warehouse.connect(floor.settings) as connection:
+        connection.execute("set role callhouse_owner")
+        connection.execute("comment on schema reference is null")
+        connection.execute("delete from ops.dirty_marks")
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(transform.prepare, floor.settings, print) for _ in range(2)]:
+            done.result()
+    with warehouse.connect(floor.settings) as connection:
+        marks = connection.execute("select business_day, reason from ops.dirty_marks").fetchall()
+    assert marks == [(floor.day, "seeds changed")]
+
+
+def test_days_of_the_floor_only_are_not_built(floor: Floor) -> None:
+    floor.play_to(24 * 3600)
+    assert transform.mark(floor.settings, None, "again") == 1
+    mapping = floor.settings.feeds_directory / f"{FEED}.yaml"
+    kept = mapping.read_text()
+    mapping.write_text(f"{kept}marts: false\n")
+    try:
+        assert transform.mark(floor.settings, None, "again") == 0
+    finally:
+        mapping.write_text(kept)

@@ -32,7 +32,7 @@ FOLLOWUPS_WAIT = "1 hour"
 # A step holds the one, so that the candidate schema has one writer. Who goes from step to step
 # holds the other as well: who claims between two steps takes the days over, and builds would chase
 # each other without an end.
-CANDIDATES, TURN = "callhouse.transform", "callhouse.drain"
+CANDIDATES, TURN, PREPARATION = "callhouse.transform", "callhouse.drain", "callhouse.prepare"
 
 
 @dataclass(frozen=True)
@@ -88,32 +88,38 @@ def standstill(settings: Settings) -> Iterator[None]:
 
 
 def prepare(settings: Settings, report: Report = print) -> None:
-    """Bring seeds, published tables and views up to date with the dbt project."""
+    """Bring seeds, published tables and views up to date with the dbt project.
+
+    One at a time: a second process would load the seeds again, and have every day built anew.
+    """
     from callhouse.sources import registry
 
-    with warehouse.connect(settings) as connection:
-        for feed in registry.feeds(settings):
-            registry.register(connection, feed)
-        # The warehouse itself remembers which seeds it holds.
-        loaded = "select obj_description('reference'::regnamespace)"
-        seeds = dbt.project_hash(settings, ".csv")
-        is_seeded = warehouse.one(connection, loaded)[0] == seeds
-        if not is_seeded:
-            # Seeds are made anew, and what reads them goes: no state is moved until its views are
-            # back.
-            connection.execute("set local role callhouse_owner")
-            connection.execute("comment on schema live_intake is null")
-    manifest = dbt.manifest(settings, is_seeding=not is_seeded)
-    with warehouse.connect(settings) as connection:
-        for change in marts.synchronise(connection, marts.from_manifest(manifest)):
-            report(change)
-    if is_seeded:
-        return
-    # Targets and names are written into the facts, so other seeds are other facts.
-    mark(settings, None, "seeds changed")
-    with warehouse.connect(settings) as connection:
-        connection.execute("set role callhouse_owner")
-        connection.execute(sql.SQL("comment on schema reference is {}").format(sql.Literal(seeds)))
+    with _only_one(settings, PREPARATION):
+        with warehouse.connect(settings) as connection:
+            for feed in registry.feeds(settings):
+                registry.register(connection, feed)
+            # The warehouse itself remembers which seeds it holds.
+            loaded = "select obj_description('reference'::regnamespace)"
+            seeds = dbt.project_hash(settings, ".csv")
+            is_seeded = warehouse.one(connection, loaded)[0] == seeds
+            if not is_seeded:
+                # Seeds are made anew, and what reads them goes: no state is moved until its views
+                # are back.
+                connection.execute("set local role callhouse_owner")
+                connection.execute("comment on schema live_intake is null")
+        manifest = dbt.manifest(settings, is_seeding=not is_seeded)
+        with warehouse.connect(settings) as connection:
+            for change in marts.synchronise(connection, marts.from_manifest(manifest)):
+                report(change)
+        if is_seeded:
+            return
+        # Targets and names are written into the facts, so other seeds are other facts.
+        mark(settings, None, "seeds changed")
+        with warehouse.connect(settings) as connection:
+            connection.execute("set role callhouse_owner")
+            connection.execute(
+                sql.SQL("comment on schema reference is {}").format(sql.Literal(seeds))
+            )
 
 
 def pending(settings: Settings) -> int:
@@ -126,15 +132,20 @@ def pending(settings: Settings) -> int:
 def mark(settings: Settings, days: Sequence[date] | None, reason: str) -> int:
     """Mark `days` (None: every day that was ever landed) dirty; returns how many.
 
-    Their follow-ups are marked where publishing changes a call.
+    Their follow-ups are marked where publishing changes a call. Days of feeds that are kept on the
+    live floor only are none of these.
     """
+    from callhouse.sources import registry
+
+    floor_only = [f.name for f in registry.feeds(settings) if not registry.is_for_marts(f)]
     with warehouse.connect(settings) as connection:
         if days is None:
             cursor = connection.execute(
                 "insert into ops.dirty_marks (business_day, reason) select business_day, %s from ("
-                " select business_day from ops.unit_days"
+                " select d.business_day from ops.unit_days as d"
+                " inner join ops.units as u on d.unit_id = u.unit_id where u.source <> all(%s)"
                 " union select business_day from ops.published_days where lane = 'facts') as known",
-                [reason],
+                [reason, floor_only],
             )
         else:
             cursor = connection.execute(
