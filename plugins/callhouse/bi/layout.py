@@ -128,7 +128,10 @@ class _Reader:
         return board
 
     def filters(self, content: list[Any] | dict[str, Any]) -> tuple[Filter, ...]:
-        """The board's own filters, or the shared ones that it names with their `dataset`."""
+        """The board's own filters, or the shared ones that it names with their `dataset`.
+
+        A shared filter that names a dataset itself has that one on every board.
+        """
         if isinstance(content, list):
             return tuple(self.filter(f) for f in content)
         rest = dict(content)
@@ -148,7 +151,7 @@ class _Reader:
                 if one["kind"] == "time"
                 else {
                     **one,
-                    "dataset": dataset,
+                    "dataset": one.get("dataset", dataset),
                     "after": [name for name in one.get("after", ()) if name in names],
                 }
             )
