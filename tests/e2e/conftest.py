@@ -41,7 +41,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
-PATIENCE_SECONDS = 180
+PATIENCE_SECONDS = 300
 LOGIN_ATTEMPTS = 3
 LOGIN_MILLISECONDS = 60_000
 Visitor = Callable[[str], AbstractContextManager["Visit"]]

@@ -86,18 +86,20 @@ def rows_of(seen: Visit, column: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("person", "slugs"),
-    [("director", tuple(BOARDS)), ("lead_gz_a", LEAD_BOARDS), ("analyst", (EXPLORER,))],
+    ("person", "slug"),
+    [
+        *(("director", slug) for slug in BOARDS),
+        *(("lead_gz_a", slug) for slug in LEAD_BOARDS),
+        ("analyst", EXPLORER),
+    ],
 )
 def test_boards_show_what_the_metrics_say(
-    product: Settings, visit: Visitor, artefacts: Path, person: str, slugs: tuple[str, ...]
+    product: Settings, visit: Visitor, artefacts: Path, person: str, slug: str
 ) -> None:
     with visit(person) as seen:
-        for slug in slugs:
-            check_board(seen, product, slug, person)
-            seen.screenshot(artefacts / f"{slug}_{person}.png")
-            if slug != EXPLORER:
-                continue
+        check_board(seen, product, slug, person)
+        seen.screenshot(artefacts / f"{slug}_{person}.png")
+        if slug == EXPLORER:
             masks = {row["caller_masked"] for row in rows_of(seen, "caller_masked")} - {None}
             # Analysts have tokens instead of masks.
             assert bool(masks) == (person != "analyst")

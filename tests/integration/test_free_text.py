@@ -482,7 +482,7 @@ def test_an_erased_caller_is_gone_from_what_every_vendor_sent(
             " group by c.source, k.content order by c.source, count(*) desc, k.content"
         ).fetchall()
     numbers = {source: cipher.decrypt(content).decode() for source, content in callers}
-    assert set(numbers) == {"amazon_connect", "asterisk", "sample_hotline"}
+    assert set(numbers) == {"amazon_connect_contacts", "asterisk_queue_log", "sample_hotline"}
     before = published_contents(world)
     with_callers = ("fct_calls", "fct_call_followups")
     for number in set(numbers.values()):
