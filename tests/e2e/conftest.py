@@ -157,7 +157,12 @@ def product(
     tmp_path_factory: pytest.TempPathFactory, new_port_base: Callable[[], int]
 ) -> Iterator[Settings]:
     """Settings of a product that is up, with the sample calls published."""
-    environment = {**os.environ, "CALLHOUSE_DEMO": "1"}
+    environment = {
+        **os.environ,
+        "CALLHOUSE_DEMO": "1",
+        # DAG files do not change meanwhile, and reading them again costs a tenth of a core.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+    }
     environment.pop("PYTHONPATH", None)
     if running := os.environ.get("CALLHOUSE_E2E_HOME"):
         environment["CALLHOUSE_HOME"] = running
