@@ -101,7 +101,7 @@ def choose_source(settings: Settings, source: str) -> str:
 
 
 def chart_count(settings: Settings) -> int:
-    return sum(1 for tile in board(settings).tiles if tile.chart != "text")
+    return sum(1 for tile in board(settings).tiles if tile.chart not in layout.WORDS_ONLY)
 
 
 def check_board(seen: Visit, settings: Settings, person: str, source: str) -> None:
