@@ -67,7 +67,7 @@ class Visit:
 
     def wait_until_drawn(self, slug: str, tiles: int) -> None:
         """Wait until the `tiles` charts of the open board `slug` have drawn."""
-        self.page.wait_for_selector(".dashboard-component-chart-holder", timeout=60_000)
+        self.page.wait_for_selector(".dashboard-component-chart-holder")
         deadline = time.monotonic() + PATIENCE_SECONDS
         # The page's own policy forbids eval, hence no wait_for_function.
         while time.monotonic() < deadline:
@@ -245,6 +245,8 @@ def _visit(settings: Settings, chromium: str, person: str) -> Iterator[Visit]:
             locale="en-US",
         )
         page = context.pages[0] if context.pages else context.new_page()
+        # A busy machine may take its time; what fails is told all the same.
+        page.set_default_timeout(PATIENCE_SECONDS * 1000)
         seen = Visit(page, base)
         page.on("request", seen.on_request)
         page.on("requestfailed", seen.on_request_failed)
