@@ -45,6 +45,8 @@ PATIENCE_SECONDS = 300
 LOGIN_ATTEMPTS = 3
 LOGIN_MILLISECONDS = 60_000
 Visitor = Callable[[str], AbstractContextManager["Visit"]]
+QUIET_LOOKS = 8
+FILTERS = "Loading filter values"
 LOADING = ".dashboard-component-chart-holder [data-test=loading-indicator]"
 
 
@@ -70,14 +72,18 @@ class Visit:
         self.page.wait_for_selector(".dashboard-component-chart-holder")
         deadline = time.monotonic() + PATIENCE_SECONDS
         # The page's own policy forbids eval, hence no wait_for_function.
+        # Until the filters have their values no tile begins, nor is any of them loading.
+        quiet = 0
         while time.monotonic() < deadline:
             drawn = self.page.locator("[data-test=slice-container]").count()
-            if drawn >= tiles and not self.page.locator(LOADING).count():
+            waits = self.page.locator(LOADING).count() or self.page.get_by_text(FILTERS).count()
+            quiet = quiet + 1 if drawn >= tiles and not waits else 0
+            if quiet > QUIET_LOOKS:
                 break
             self.page.wait_for_timeout(250)
         else:
             raise AssertionError(f"board {slug} was not drawn within {PATIENCE_SECONDS} s")
-        self.page.wait_for_timeout(2000)  # animations
+        self.page.wait_for_timeout(1000)  # animations
 
     def number(self, title: str) -> str:
         """Text of the big number in the tile whose title begins with `title`."""
