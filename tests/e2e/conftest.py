@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from callhouse import settings as settings_module
+from callhouse.bi.superset_report import FLAGS
 from callhouse.bi.superset_trail import BY_ITSELF
 from callhouse.runner import postgres
 from callhouse.security import web_password
@@ -31,16 +32,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page, Request, Response
 
 UP_SECONDS = 900
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 PATIENCE_SECONDS = 300
 LOGIN_ATTEMPTS = 3
 LOGIN_MILLISECONDS = 60_000

@@ -38,7 +38,7 @@ WORDS = {
         "fired": "告警", "escalated": "未确认升级", "resolved": "恢复", "ended": "规则已结束",
         "info": "提示", "warning": "警告", "critical": "严重",
         "all": "全中心", "pipeline": "数据管道", "source": "数据源", "region": "地区",
-        "team": "班组", "queue": "技能组", "agent": "座席",
+        "team": "班组", "queue": "技能组", "agent": "坐席",
         "limit_above": "阈值：不低于{limit}", "limit_below": "阈值：不高于{limit}",
         "since": "自{at}起超限，{opened}发出。",
         "why": "监控原因：{reason}",
