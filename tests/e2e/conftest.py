@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -29,38 +30,75 @@ from callhouse.security import web_password
 from callhouse.settings import REPOSITORY, Settings
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Request, Response
+    from playwright.sync_api import BrowserContext, Page, Request, Response
 
 UP_SECONDS = 900
 PATIENCE_SECONDS = 300
 LOGIN_ATTEMPTS = 3
 LOGIN_MILLISECONDS = 60_000
+# A page that shows nothing is opened once more, as a person would.
+OPEN_ATTEMPTS = 3
+OPEN_MILLISECONDS = 100_000
 Visitor = Callable[[str], AbstractContextManager["Visit"]]
 QUIET_LOOKS = 8
 FILTERS = "Loading filter values"
-LOADING = ".dashboard-component-chart-holder [data-test=loading-indicator]"
+TILE = ".dashboard-component-chart-holder"
+LOADING = f"{TILE} [data-test=loading-indicator]"
 
 
 @dataclass
 class Visit:
     """One person's open board."""
 
+    context: BrowserContext
     page: Page
     base: str
     tiles: dict[str, list[list[dict[str, Any]]]] = field(default_factory=dict)
     outside: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    script_errors: list[str] = field(default_factory=list)
 
     def open(self, slug: str, tiles: int, native_filters: str = "") -> None:
         """Open board `slug` and wait until its `tiles` charts have drawn."""
-        self.tiles.clear()
+        from playwright.sync_api import TimeoutError as NothingShownError
+
         query = f"?native_filters={quote(native_filters)}" if native_filters else ""
-        self.page.goto(f"{self.base}/superset/dashboard/{slug}/{query}")
+        for _ in range(OPEN_ATTEMPTS):
+            self.tiles.clear()
+            self.page.goto(f"{self.base}/superset/dashboard/{slug}/{query}")
+            try:
+                self.page.wait_for_selector(TILE, timeout=OPEN_MILLISECONDS)
+            except NothingShownError:
+                warnings.warn(f"{slug} showed nothing: {self.what_is_seen()}", stacklevel=2)
+                self.begin_page()
+            else:
+                break
         self.wait_until_drawn(slug, tiles)
+
+    def begin_page(self) -> None:
+        """A new page of the same session, instead of the one before."""
+        before = self.page
+        self.page = self.context.new_page()
+        self.listen()
+        before.close()
+
+    def listen(self) -> None:
+        """Note what the page asks for and is given."""
+        # A busy machine may take its time; what fails is told all the same.
+        self.page.set_default_timeout(PATIENCE_SECONDS * 1000)
+        self.page.on("request", self.on_request)
+        self.page.on("requestfailed", self.on_request_failed)
+        self.page.on("response", self.on_response)
+        self.page.on("pageerror", lambda error: self.script_errors.append(str(error)[:300]))
+
+    def what_is_seen(self) -> str:
+        """Why a page may show nothing: what went wrong and what stands on it."""
+        text = self.page.locator("body").inner_text(timeout=LOGIN_MILLISECONDS)[:500]
+        return f"{self.problems} {self.script_errors} {self.page.url} {text!r}"
 
     def wait_until_drawn(self, slug: str, tiles: int) -> None:
         """Wait until the `tiles` charts of the open board `slug` have drawn."""
-        self.page.wait_for_selector(".dashboard-component-chart-holder")
+        self.page.wait_for_selector(TILE)
         deadline = time.monotonic() + PATIENCE_SECONDS
         # The page's own policy forbids eval, hence no wait_for_function.
         # Until the filters have their values no tile begins, nor is any of them loading.
@@ -78,17 +116,14 @@ class Visit:
 
     def number(self, title: str) -> str:
         """Text of the big number in the tile whose title begins with `title`."""
-        tile = self.page.locator(".dashboard-component-chart-holder").filter(
+        tile = self.page.locator(TILE).filter(
             has=self.page.locator(".header-title", has_text=title)
         )
         return tile.first.locator(".header-line").inner_text().strip()
 
     def errors(self) -> list[str]:
         """Texts of the tiles that show an error."""
-        alerts = self.page.locator(
-            ".dashboard-component-chart-holder [role=alert], "
-            ".dashboard-component-chart-holder .ant-alert-error"
-        )
+        alerts = self.page.locator(f"{TILE} [role=alert], {TILE} .ant-alert-error")
         return [text for text in alerts.all_inner_texts() if text.strip()]
 
     def screenshot(self, file: Path) -> None:
@@ -242,12 +277,8 @@ def _visit(settings: Settings, chromium: str, person: str) -> Iterator[Visit]:
             locale="en-US",
         )
         page = context.pages[0] if context.pages else context.new_page()
-        # A busy machine may take its time; what fails is told all the same.
-        page.set_default_timeout(PATIENCE_SECONDS * 1000)
-        seen = Visit(page, base)
-        page.on("request", seen.on_request)
-        page.on("requestfailed", seen.on_request_failed)
-        page.on("response", seen.on_response)
+        seen = Visit(context, page, base)
+        seen.listen()
         _log_in(seen, person, web_password(settings, person))
         try:
             yield seen

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(1800)
 SLUG = "operations_overview"
+LIVE = "bi.live_"
 SAMPLE, BANK = "sample_hotline", "anonymous_bank"
 LAND_SECONDS = 600
 
@@ -222,9 +223,12 @@ def test_saved_queries_answer_the_chart_data_api(product: Settings, visit: Visit
             assert answer.status == 200, (chart["slice_name"], answer.text()[:300])
             if not json.loads(answer.text())["result"][0]["data"]:
                 empty[chart["slice_name"]] = chart["datasource_name_text"]
-    # No day of the sample is restated or released; a chart of anything else has data.
+    # No day of the sample is restated or released; a chart of anything else has data. On the floor
+    # a moment without a caller who waits is no fault: tests/e2e/test_live_floor.py looks there.
     with as_person(product, "director") as connection:
         for title, relation in empty.items():
+            if relation.startswith(LIVE):
+                continue
             assert warehouse.one(connection, f"select count(*) from {relation}") == (0,), title
 
 
