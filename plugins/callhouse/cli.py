@@ -51,6 +51,7 @@ app.add_typer(cli_callers.callers, name="callers")
 app.add_typer(cli_alerts.alert, name="alert")
 access.command("unmask")(cli_callers.unmask)
 app.add_typer(cli_reports.reports, name="report")
+app.add_typer(cli_reports.annotate, name="annotate")
 access.command("contact")(cli_reports.contact)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

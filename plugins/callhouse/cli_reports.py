@@ -8,6 +8,9 @@ from typing import Annotated, Any
 import typer
 
 reports = typer.Typer(help="Reports by mail: who gets which board, when.", no_args_is_help=True)
+annotate = typer.Typer(
+    help="Campaigns, outages and changes that boards draw on their lines.", no_args_is_help=True
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="As `report list` names it.")]
@@ -209,3 +212,49 @@ def report_history(
         cli._print_json(rows)
     else:
         cli._print_table(reporting.HISTORY, [list(row.values()) for row in rows])
+
+
+@annotate.command("add")
+def annotate_add(
+    title: Annotated[str, typer.Argument(help="What happened; everybody reads it.")],
+    start: Annotated[str, typer.Option("--from", help="First day, as 2026-11-11.")],
+    end: Annotated[str | None, typer.Option("--to", help="Last day; else the first.")] = None,
+    kind: Annotated[str, typer.Option("--kind", help="campaign, outage, change, event.")] = (
+        "campaign"
+    ),
+    source: Annotated[str | None, typer.Option("--source", help="Of one source only.")] = None,
+) -> None:
+    """Note what happened on some days."""
+    from callhouse import cli
+    from callhouse.bi import notes
+
+    days = (cli._day(start), cli._day(end or start))
+    number = notes.add(cli._settings(), title, days, kind=kind, source=source, by=cli._account())
+    print(f"note {number}: {title}, {days[0]} to {days[1]}; boards draw it from now on")
+
+
+@annotate.command("list")
+def annotate_list(as_json: AsJson = False) -> None:
+    """What is noted, the newest first."""
+    from callhouse import cli
+    from callhouse.bi import notes
+
+    rows = notes.listed(cli._settings())
+    if as_json:
+        cli._print_json(rows)
+    elif not rows:
+        print("nothing is noted: ./callhouse annotate add --help")
+    else:
+        cli._print_table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+@annotate.command("withdraw")
+def annotate_withdraw(
+    number: Annotated[int, typer.Argument(help="As `annotate list` numbers it.")],
+) -> None:
+    """Take a note off the boards."""
+    from callhouse import cli
+    from callhouse.bi import notes
+
+    title = notes.withdraw(cli._settings(), number, cli._account())
+    print(f"note {number} is withdrawn: {title}")

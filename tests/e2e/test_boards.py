@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from callhouse import bi, semantic, warehouse
-from callhouse.bi import dashboards, layout, render
+from callhouse.bi import dashboards, layout, members, render
 from callhouse.security import login_password
 from callhouse.semantic import query
 from callhouse.settings import Settings
@@ -203,5 +203,23 @@ def test_a_chinese_instance_has_chinese_boards(
                 texts = seen.page.locator(".header-title").all_inner_texts()
                 assert {tile.title for tile in shown.tiles if tile.title} <= set(texts)
                 assert shown.title in seen.page.inner_text("body")
+            # The board filtered by the word is what SQL says of the code.
+            by_word = rows_of(seen, "channel_requests_served")
+            filters = chosen(shown, source=SAMPLE, channel="人工坐席")
+            seen.open("channels", charts(shown), filters)
+            (only,) = rows_of(seen, "channel_requests_served")
     finally:
         bi.install(product, print)
+    with warehouse.connect_as(product, "director", login_password(product, "director")) as person:
+        by_code = dict(
+            person.execute(
+                "select channel, sum(channel_requests) from bi.fct_channel_requests"
+                " where source = %s group by channel",
+                [SAMPLE],
+            ).fetchall()
+        )
+    words = members.words("fct_channel_requests", "channel", "zh")
+    assert {row["channel"]: row["channel_requests"] for row in by_word} == {
+        words[code]: requests for code, requests in by_code.items()
+    }
+    assert (only["channel"], only["channel_requests"]) == ("人工坐席", by_code["human"])

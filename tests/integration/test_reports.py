@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import MailSink
 
 from callhouse import reports, warehouse
+from callhouse.bi import notes
 from callhouse.errors import CallhouseError
 from callhouse.reports import definitions, mail
 from callhouse.runner import postgres
@@ -244,3 +245,59 @@ def test_readers_see_neither_addresses_nor_what_was_sent(
     assert reach("bi.data_status")
     for relation in ("ops.report_sends", "ops.report_pauses", "sec.people"):
         assert not reach(relation), relation
+
+
+def test_a_note_is_listed_until_it_is_withdrawn(instance: Settings, connection: Any) -> None:
+    connection.execute(
+        "insert into ops.sources (source, vendor, label, time_zone)"
+        " values ('one', 'delimited', 'One', 'UTC'), ('two', 'delimited', 'Two', 'UTC')"
+    )
+    connection.commit()
+    days = (date(2026, 11, 10), date(2026, 11, 12))
+    number = notes.add(instance, " Double  Eleven ", days, by="analyst")
+    (row,) = notes.listed(instance)
+    assert (row["annotation_id"], row["kind"], row["title"]) == (
+        number,
+        "campaign",
+        "Double Eleven",
+    )
+    rows = connection.execute(
+        "select business_day, source, title from bi.fct_annotations order by 1, 2"
+    ).fetchall()
+    # Of every source: it stands with each.
+    assert rows == [
+        (date(2026, 11, day), source, "Double Eleven")
+        for day in (10, 11, 12)
+        for source in ("one", "two")
+    ]
+    for start, end, found in (
+        (date(2026, 11, 1), date(2026, 11, 10), 0),
+        (date(2026, 11, 1), date(2026, 11, 11), 1),
+        (date(2026, 11, 12), date(2026, 12, 1), 1),
+        (date(2026, 11, 13), date(2026, 12, 1), 0),
+    ):
+        assert len(notes.within(connection, (start, end))) == found
+    assert notes.withdraw(instance, number, "analyst") == "Double Eleven"
+    assert notes.listed(instance) == []
+    assert connection.execute("select from bi.fct_annotations").fetchall() == []
+    with pytest.raises(CallhouseError, match="no note"):
+        notes.withdraw(instance, number, "analyst")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"title": "  "}, "1 to 80 characters"),
+        ({"title": "x" * 81}, "1 to 80 characters, this one 81"),
+        ({"kind": "party"}, "'party' is not one of campaign"),
+        ({"source": "nowhere"}, "no source 'nowhere'"),
+        ({"days": (date(2026, 11, 2), date(2026, 11, 1))}, "2026-11-01 is before 2026-11-02"),
+    ],
+)
+def test_a_note_that_cannot_be_is_refused(
+    instance: Settings, change: dict[str, Any], said: str
+) -> None:
+    given: dict[str, Any] = {"title": "A", "days": (date(2026, 11, 1),) * 2, "by": "a", **change}
+    with pytest.raises(CallhouseError, match=said):
+        notes.add(instance, given.pop("title"), given.pop("days"), **given)
+    assert notes.listed(instance) == []

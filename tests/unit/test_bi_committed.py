@@ -11,10 +11,11 @@ import pytest
 
 from callhouse import bi, semantic
 from callhouse import settings as settings_module
-from callhouse.bi import render
+from callhouse.bi import members, render
 from callhouse.errors import CallhouseError
 from callhouse.semantic import documentation
 from callhouse.settings import LANGUAGES, Settings
+from callhouse.transform import dbt
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,30 @@ def test_every_board_renders_from_the_real_catalogue(parsed: Settings, language:
     files = render.bundle(semantic.load(parsed), language)
     assert "dashboards/operations_overview.yaml" in files
     charts = [path for path in files if path.startswith("charts/operations_overview__")]
-    assert len(charts) == 19
+    assert len(charts) == 20
+
+
+def test_every_code_that_a_column_may_have_is_a_word_in_chinese(parsed: Settings) -> None:
+    """Accepted values of published columns, and every code of the seeds that have names."""
+    manifest = dbt.manifest(parsed)
+    published = {
+        identity: node["name"]
+        for identity, node in manifest["nodes"].items()
+        if node["config"].get("meta", {}).get("published")
+    }
+    checked, missing = 0, set()
+    for test in manifest["nodes"].values():
+        if test.get("test_metadata", {}).get("name") != "accepted_values":
+            continue
+        relation = published.get(test["attached_node"])
+        if relation is None:
+            continue
+        words = members.words(relation, test["column_name"], "zh")
+        values = test["test_metadata"]["kwargs"]["values"]
+        missing |= {(relation, test["column_name"], v) for v in values if v not in words}
+        checked += 1
+    assert checked >= 8
+    assert missing == set()
 
 
 def test_the_metric_catalogue_tells_everything_of_every_metric(parsed: Settings) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 import yaml
 
-from callhouse.bi import board_links, charts, datasets, floor, layout, ledger, render, targets
+from callhouse.bi import (
+    board_links,
+    charts,
+    datasets,
+    floor,
+    layout,
+    ledger,
+    members,
+    render,
+    targets,
+)
 from callhouse.errors import CallhouseError
 from callhouse.semantic import Catalogue, Column, Dataset, Metric
 
@@ -297,7 +307,10 @@ def test_tiles_of_the_overview_obey_regional_row_security() -> None:
     """A regional manager gets rows only from relations that carry a region."""
     board = layout.load(render.BOARDS / "operations_overview.yaml", "en")
     found = committed_catalogue()
-    used = {tile.dataset for tile in board.tiles if tile.dataset} - {"data_status"}
+    used = {tile.dataset for tile in board.tiles if tile.dataset} - {
+        "data_status",
+        "fct_annotations",
+    }
     assert used
     for name in used:
         assert "region_code" in {c["column_name"] for c in found[name]["columns"]}, name
@@ -343,6 +356,46 @@ def native(name: str, column: str | None) -> dict[str, Any]:
     """A filter as Superset keeps it; without a column it is the period's."""
     kind = "filter_select" if column else "filter_time"
     return {"id": name, "filterType": kind, "targets": [{"column": {"name": column}}]}
+
+
+def test_members_are_words_of_the_language_under_the_name_of_their_column() -> None:
+    source = Dataset(
+        "fct_calls", "Calls.", (Column("outcome", "text", "How it ended.", "Outcome", "结果"),), ()
+    )
+    column = {
+        language: datasets.dataset(source, language)["columns"][0] for language in ("en", "zh")
+    }
+    assert column["en"]["expression"] is None
+    assert column["zh"]["column_name"] == "outcome"
+    assert '"abandoned": "放弃"' in column["zh"]["expression"]
+    assert column["zh"]["expression"].endswith("::jsonb, outcome), outcome)")
+    board = layout.Board("b", "B", "", (), ())
+    tile = layout.Tile(
+        "calls",
+        "records",
+        6,
+        dataset="fct_calls",
+        options={
+            "columns": ["outcome"],
+            "only": {"outcome": "abandoned"},
+            "highlight": [{"column": "outcome", "equals": "abandoned", "color": "abandoned"}],
+        },
+    )
+    for language, word in (("en", "abandoned"), ("zh", "放弃")):
+        shown = charts.chart(board, tile, source, language)
+        assert shown["params"]["adhoc_filters"][0]["comparator"] == word
+        assert shown["params"]["conditional_formatting"][0]["targetValue"] == word
+        assert json.loads(shown["query_context"])["queries"][0]["filters"][0]["val"] == word
+
+
+def test_a_seed_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "members.yaml"
+    file.write_text("zh: {outcome: {codes: [outcomes.nothing]}}", "utf-8")
+    monkeypatch.setattr(members, "FILE", file)
+    members._known.cache_clear()
+    with pytest.raises(CallhouseError, match=r"outcomes\.nothing is no column of a seed"):
+        members.words("fct_calls", "outcome", "zh")
+    members._known.cache_clear()
 
 
 def test_filters_are_carried_by_their_column_and_a_clicked_value_wins() -> None:

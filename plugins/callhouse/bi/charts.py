@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from callhouse.bi import targets, theme
+from callhouse.bi import members, targets, theme
 from callhouse.bi.datasets import (
     CLOCK,
     CLOCK_FORMAT,
@@ -66,7 +66,11 @@ def chart(board: Board, tile: Tile, source: Dataset, language: str) -> dict[str,
     where = f"{board.slug}, tile {tile.name}"
     viz_type, params, queries = _BUILDERS[tile.chart](tile, source, where, language)
     conditions = [
-        (known_column(source, column, where), operator, value)
+        (
+            known_column(source, column, where),
+            operator,
+            members.shown(source.name, column, value, language),
+        )
         for option, operator in (("without", "!="), ("only", "=="))
         for column, value in tile.options.get(option, {}).items()
     ]
@@ -485,7 +489,7 @@ def _map(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
 
 
 def _highlights(
-    tile: Tile, source: Dataset, resolve: Callable[[str], str], where: str
+    tile: Tile, source: Dataset, resolve: Callable[[str], str], where: str, language: str
 ) -> list[dict[str, Any]]:
     rules = []
     for rule in tile.options.get("highlight", ()):
@@ -502,6 +506,8 @@ def _highlights(
             if (found := targets.of(source, rule.get("metric", ""))) is None:
                 raise CallhouseError(f"{where}: {rule.get('metric')} has no target")
             target = found.bound
+        if operator == "equals":
+            target = members.shown(source.name, column, target, language)
         rules.append(
             {
                 "column": column,
@@ -514,13 +520,15 @@ def _highlights(
     return rules
 
 
-def _table(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
+def _table(tile: Tile, source: Dataset, where: str, language: str) -> Parts:
     metrics = [shown_metric(source, name, where) for name in tile.metrics]
     dimensions = [known_column(source, d, where) for d in tile.options.get("dimensions", ())]
     if not metrics or not dimensions:
         raise CallhouseError(f"{where}: a table needs dimensions and metrics")
     with_bars = {shown_metric(source, name, where) for name in tile.options.get("bars", ())}
-    rules = _highlights(tile, source, lambda name: shown_metric(source, name, where), where)
+    rules = _highlights(
+        tile, source, lambda name: shown_metric(source, name, where), where, language
+    )
     has_totals = bool(tile.options.get("has_totals", False))
     short = {
         shown_metric(source, name, where): words
@@ -563,7 +571,7 @@ def _table(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
     return "table", params, [rows, *([{"metrics": metrics}] if has_totals else [])]
 
 
-def _records(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
+def _records(tile: Tile, source: Dataset, where: str, language: str) -> Parts:
     columns = [known_column(source, c, where) for c in tile.options.get("columns", ())]
     if not columns:
         raise CallhouseError(f"{where}: records need columns")
@@ -591,7 +599,7 @@ def _records(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
         "show_cell_bars": False,
         "color_pn": False,
         "table_timestamp_format": tile.options.get("time_format", "%Y-%m-%d %H:%M"),
-        "conditional_formatting": _highlights(tile, source, str, where),
+        "conditional_formatting": _highlights(tile, source, str, where, language),
         "column_config": {
             c.name: config
             for c in source.columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from callhouse.bi import theme
+from callhouse.bi import members, theme
 from callhouse.bi.board_links import ADDRESS
 from callhouse.bi.datasets import CLOCK, VERSION, find, identity, known_column
 from callhouse.bi.layout import WORDS_ONLY, Board, Filter, Tile
@@ -114,7 +114,9 @@ def dashboard(
 def _label_colors(catalogue: Catalogue, language: str) -> dict[str, str]:
     # A chart of durations names the twin in milliseconds.
     clocks = {name + CLOCK: color for name, color in METRIC_COLORS.items()}
-    colors = {**METRIC_COLORS, **clocks, **MEMBER_COLORS}
+    words = members.words("", "channel", language)
+    said = {words[code]: color for code, color in MEMBER_COLORS.items() if code in words}
+    colors = {**METRIC_COLORS, **clocks, **MEMBER_COLORS, **said}
     for source in catalogue.datasets:
         for metric in source.metrics:
             if metric.name in METRIC_COLORS:

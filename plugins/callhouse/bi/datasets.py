@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from callhouse.bi import members
 from callhouse.bi.superset_access import STORED_URI, WAREHOUSE
 from callhouse.errors import CallhouseError
 
@@ -86,13 +87,13 @@ def dataset(source: Dataset, language: str) -> dict[str, Any]:
         "always_filter_main_dttm": False,
         "uuid": identity("dataset", source.name),
         "metrics": metrics,
-        "columns": [_column(column, language) for column in source.columns],
+        "columns": [_column(source, column, language) for column in source.columns],
         "version": VERSION,
         "database_uuid": identity("database", DATABASE),
     }
 
 
-def _column(column: Column, language: str) -> dict[str, Any]:
+def _column(source: Dataset, column: Column, language: str) -> dict[str, Any]:
     return {
         "column_name": column.name,
         "verbose_name": _label(column, language),
@@ -101,7 +102,9 @@ def _column(column: Column, language: str) -> dict[str, Any]:
         "type": column.data_type.upper(),
         "groupby": True,
         "filterable": True,
-        "expression": None,
+        "expression": members.expression(source.name, column.name, language)
+        if column.data_type == "text"
+        else None,
         "description": column.description or None,
         "python_date_format": None,
     }

@@ -90,7 +90,7 @@ STEP = (
 
 def datasets() -> list[Dataset]:
     """The state of days, the ledger, who delivers, who looks, and forms that boards show."""
-    return [*_ledger(), *_capture(), _alerts(), _access_audit(), *_board_views()]
+    return [*_ledger(), *_capture(), _alerts(), _annotations(), _access_audit(), *_board_views()]
 
 
 def _alerts() -> Dataset:
@@ -237,6 +237,33 @@ def _alerts() -> Dataset:
                 "Notifications that no attempt delivered.",
                 "Undelivered",
                 "未送达通知数",
+            ),
+        ),
+    )
+
+
+def _annotations() -> Dataset:
+    return made_dataset(
+        "fct_annotations",
+        "One row per day, source and campaign, outage, change or event that somebody noted, or "
+        "incident of capture for those who may read of them.",
+        (
+            DAY,
+            SOURCE,
+            ("annotation", "text", "Which one.", "Annotation", "标注"),
+            ("kind", "text", "campaign, outage, change, event or incident.", "Kind", "类别"),
+            ("title", "text", "What happened.", "Title", "标题"),
+            ("first_day", "date", "First day.", "From", "开始日"),
+            ("last_day", "date", "Last day.", "To", "结束日"),
+            ("noted_by", "text", "Who noted it.", "Noted by", "记录人"),
+        ),
+        (
+            (
+                "annotated_days",
+                "count(distinct business_day)",
+                "Days of the chosen period on which it was so.",
+                "Days",
+                "天数",
             ),
         ),
     )

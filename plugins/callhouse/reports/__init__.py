@@ -23,7 +23,7 @@ import psycopg
 import yaml
 
 from callhouse import semantic, warehouse
-from callhouse.bi import dashboards, datasets, layout, render
+from callhouse.bi import dashboards, datasets, layout, notes, render
 from callhouse.errors import CallhouseError
 from callhouse.reports import changes, definitions, mail, pages
 from callhouse.reports.definitions import Report
@@ -412,9 +412,9 @@ class _Drawing:
             (self.start, self.end), before,
         )  # fmt: skip
         language = self.person.language
-        notes = [*self.annotations, *self._incidents()]
+        beside = [*self.annotations, *self._noted(), *self._incidents()]
         page = pages.changes_page(
-            self.heading[:3], found, notes, language, (self.start, self.end), before
+            self.heading[:3], found, beside, language, (self.start, self.end), before
         )
         columns = ["metric", "now", "before", "difference", "p_value", "test"]
         tile = {
@@ -435,6 +435,12 @@ class _Drawing:
             ],
         }  # fmt: skip
         return page, [tile]
+
+    def _noted(self) -> list[str]:
+        """Campaigns and whatever else people noted of the month."""
+        with _as(self.settings, self.person.name) as connection:
+            found = notes.within(connection, (self.start, self.end))
+        return [f"{title} ({first:%Y-%m-%d} – {last:%Y-%m-%d})" for title, first, last in found]
 
     def _incidents(self) -> list[str]:
         """Incidents of capture in the month, for those who may read of them."""

@@ -23,12 +23,12 @@ SCOPE_COLUMNS = {
     "agent_id": "agent",
 }
 
-# Views of warehouse/{ledger,capture,alerts}.sql: their owner reads for the reader, and each says
-# for whom.
+# Views of warehouse/{ledger,capture,alerts,annotations}.sql: their owner reads for the reader, and
+# each says for whom.
 LEDGER = (
     "data_status", "fct_landed_units", "fct_landed_days", "fct_day_balances", "fct_restatements",
     "fct_dq_results", "fct_releases", "capture_status", "fct_capture_health", "fct_incidents",
-    "fct_alert_events",
+    "fct_alert_events", "fct_annotations",
 )  # fmt: skip
 
 # Views of readers over marts, for boards, and what they read.

@@ -16,8 +16,10 @@ from callhouse.settings import Settings
 HERE = Path(__file__).parent
 SCRIPTS = (
     "schema.sql", "access.sql", "publish.sql", "ledger.sql", "capture.sql", "live.sql",
-    "alerts.sql", "trail.sql", "reports.sql",
+    "alerts.sql", "trail.sql", "reports.sql", "annotations.sql",
 )  # fmt: skip
+# Of the scripts as a whole: what runs meanwhile may hold what they replace, and wait for the rest.
+SCRIPT_ATTEMPTS = 5
 # Service logins; people get their own (see callhouse.security).
 SERVICE_LOGINS = (
     "callhouse_pipeline", "callhouse_superset", "callhouse_trail", "airflow", "superset",
@@ -102,9 +104,18 @@ def bootstrap(settings: Settings, superuser_dsn: str) -> None:
         server.execute(
             "grant connect on database callhouse to callhouse_pipeline, callhouse_reader"
         )
-    with psycopg.connect(superuser_dsn, dbname="callhouse") as warehouse:
-        for name in SCRIPTS:
-            warehouse.execute((HERE / name).read_text(encoding="utf-8").encode())
+    for attempt in range(1, SCRIPT_ATTEMPTS + 1):
+        try:
+            with psycopg.connect(superuser_dsn, dbname="callhouse") as warehouse:
+                for name in SCRIPTS:
+                    warehouse.execute((HERE / name).read_text(encoding="utf-8").encode())
+        except psycopg.errors.DeadlockDetected:
+            if attempt == SCRIPT_ATTEMPTS:
+                raise CallhouseError(
+                    "the warehouse is too busy to be brought up to date: repeat the command"
+                ) from None
+        else:
+            break
 
 
 def _ensure_role(

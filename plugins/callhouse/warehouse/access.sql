@@ -118,9 +118,10 @@ from sec.entitlement as e
 inner join sec.people as p on e.person = p.person
 where e.person = session_user and p.closed_at is null and e.valid @> statement_timestamp();
 
--- Scopes whose calls the login may see one by one.
+-- Scopes whose calls the login may see one by one. Safe for parallel plans, as all below that policies
+-- call: each is asked once by the leader, and one that is not would keep every query on one core.
 create or replace function sec.scope(wanted text) returns text[]
-language sql stable security definer set search_path = pg_catalog as $$
+language sql stable parallel safe security definer set search_path = pg_catalog as $$
     select coalesce(array_agg(scope_id), '{}')
     from sec.mine
     where scope_type = wanted and mask_level <> 'aggregate'
@@ -129,7 +130,7 @@ $$;
 -- Whether one of its scopes is of one source only, as `site_a/101`: two exchanges may both have an
 -- agent 101.
 create or replace function sec.names_sources() returns boolean
-language sql stable security definer set search_path = pg_catalog as $$
+language sql stable parallel safe security definer set search_path = pg_catalog as $$
     select exists (
         select from sec.mine
         where scope_type <> 'all' and mask_level <> 'aggregate' and strpos(scope_id, '/') > 0
@@ -137,13 +138,13 @@ language sql stable security definer set search_path = pg_catalog as $$
 $$;
 
 create or replace function sec.sees_all() returns boolean
-language sql stable security definer set search_path = pg_catalog as $$
+language sql stable parallel safe security definer set search_path = pg_catalog as $$
     select exists (select from sec.mine where scope_type = 'all' and mask_level <> 'aggregate')
 $$;
 
 -- Groups that are too large to tell of a person.
 create or replace function sec.sees_aggregates() returns boolean
-language sql stable security definer set search_path = pg_catalog as $$
+language sql stable parallel safe security definer set search_path = pg_catalog as $$
     select exists (select from sec.mine where scope_type = 'all')
 $$;
 
@@ -199,7 +200,7 @@ for each statement execute function sec.keep_unmask_grants();
 -- Whether the login may see masks. Who also has an entitlement with tokens may not: beside a token
 -- a mask would tell of every call with it.
 create or replace function sec.sees_masks() returns boolean
-language sql stable security definer set search_path = pg_catalog as $$
+language sql stable parallel safe security definer set search_path = pg_catalog as $$
     select coalesce(bool_or(mask_level = 'masked') and not bool_or(mask_level = 'token'), false)
     from sec.mine
 $$;
@@ -237,7 +238,7 @@ $$;
 
 -- The ledger tells of all calls: it is for those who see all of them or keep the pipeline.
 create or replace function sec.reads_ledger() returns boolean
-language sql stable security definer set search_path = pg_catalog as $$
+language sql stable parallel safe security definer set search_path = pg_catalog as $$
     select
         sec.sees_all()
         or pg_has_role(session_user, 'callhouse_owner', 'member')
