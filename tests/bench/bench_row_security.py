@@ -168,24 +168,18 @@ def test_row_security_costs_little(
         dataset = catalogue.dataset(relation)
         if reader.dimension and reader.dimension not in dataset.dimensions:
             continue  # the board's tile is empty for this reader
-        question = Question(metrics, by, start=START if is_recent else None)
+        # Superset adds its own filter of the reader's scope to every query (bi/importing.py), which
+        # asks for the same rows as the policy.
+        where = ((reader.dimension, str(reader.value)),) if reader.dimension else ()
+        question = Question(metrics, by, START if is_recent else None, None, where)
         asked = compose(catalogue, dataset, metrics, by, question)
-        same = (
-            asked
-            if reader.dimension is None
-            else compose(
-                catalogue, dataset, metrics, by,
-                Question(
-                    metrics, by, question.start, None, ((reader.dimension, str(reader.value)),)
-                ),
-            )
-        )  # fmt: skip
         times: tuple[list[float], list[float]] = ([], [])
-        for _ in range(REPEATS):
+        for repeat in range(REPEATS):
             answers = []
-            for place, (connection, statement) in enumerate(((guarded, asked), (free, same))):
+            turns = list(enumerate((guarded, free)))
+            for place, connection in turns if repeat % 2 else reversed(turns):
                 begin = time.perf_counter()
-                rows = connection.execute(statement).fetchall()
+                rows = connection.execute(asked).fetchall()
                 times[place].append(time.perf_counter() - begin)
                 connection.commit()
                 answers.append(sorted(map(str, rows)))
