@@ -236,6 +236,24 @@ def collect(
     collectors.collect(_settings(), found, stop, _say)
 
 
+@app.command()
+def receive() -> None:
+    """Listen for records that are pushed to feeds with `receive`, until SIGTERM or Ctrl-C."""
+    import signal
+    import threading
+
+    from callhouse.live import receiver
+
+    settings = _settings()
+    found = receiver.intakes(settings, say=_say)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    for intake in found:
+        _say(f"{intake.name}: http://{settings.host}:{settings.receiver_port}{intake.path}")
+    receiver.serve(settings, found, stop, _say)
+
+
 live_lane = typer.Typer(help="What is true on the floor now.", no_args_is_help=True)
 app.add_typer(live_lane, name="live")
 
@@ -252,6 +270,19 @@ def live_rebuild(
     state.install(_settings(), _say)
     for source, visits in state.rebuild(_settings(), sources or []).items():
         print(f"{source}: {visits} queue visits of today and yesterday")
+
+
+@live_lane.command("secret")
+def live_secret(
+    feed: Annotated[str, typer.Argument(help="A feed with `receive` in its YAML.")],
+) -> None:
+    """Print the secret that a sender signs with, or sends as its API key; made at first use."""
+    from callhouse.live import signing
+    from callhouse.sources import registry
+
+    if not registry.receive(registry.feed(_settings(), feed)):
+        raise CallhouseError(f"feed {feed} receives nothing: add `receive: signed` to its YAML")
+    print(_settings().secret(signing.secret_name(feed)))
 
 
 @app.command()

@@ -113,6 +113,8 @@ def _judge(
         well = superset
     elif name == "notifier":
         well = health.notifier_works(settings, process.started)
+    elif name == components.RECEIVER.name:
+        well = health.receiver_answers(settings)
     elif name in (components.COLLECTOR.name, components.EXCHANGE.name):
         well = True  # whether it gets on, capture health judges by its heartbeats
     else:
@@ -190,6 +192,8 @@ def _supervisor(settings: Settings, report: Report) -> supervision.Supervisor:
 def ports(settings: Settings) -> dict[str, int]:
     """The ports that this instance itself listens on."""
     products = {"Airflow": settings.airflow_port, "Superset": settings.superset_port}
+    if components.RECEIVER.name in supervision.products(settings):
+        products["the receiver"] = settings.receiver_port
     if settings.postgres_host:
         return products
     return {"PostgreSQL": settings.postgres_port, **products}
@@ -308,8 +312,7 @@ def down(settings: Settings, report: Report) -> None:
             report("Callhouse is not running.")
             return
         if supervisor.answers():
-            optional = [components.COLLECTOR.name, components.EXCHANGE.name]
-            _stop(supervisor, [*components.BY_NAME, *optional], 15)
+            _stop(supervisor, [*components.BY_NAME, *components.OPTIONAL], 15)
             _stop(supervisor, ["postgres"], 40)
             supervisor.shut_down()
             deadline = time.monotonic() + 15
