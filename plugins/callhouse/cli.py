@@ -498,12 +498,18 @@ def simulate(
     speed: Annotated[
         float, typer.Option(help="With --live: how fast time goes.", min=0.1, max=100)
     ] = 1.0,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into", help="With --live: a feed with `receive` to push the lines to, signed."
+        ),
+    ] = None,
 ) -> None:
     """Write seeded sample calls and, apart from them, the truth about them."""
     from callhouse import simulate as simulation
 
     if is_live:
-        _play(directory or _settings().home / "live", speed)
+        _play(directory or _settings().home / ("pushed" if into else "live"), speed, into)
         return
     if directory is None:
         raise typer.BadParameter("name the folder to write to")
@@ -523,16 +529,21 @@ def simulate(
     print(f"truth: {result.truth}")
 
 
-def _play(directory: Path, speed: float) -> None:
+def _play(directory: Path, speed: float, into: str | None) -> None:
     import signal
     import threading
 
+    from callhouse.live import signing
     from callhouse.simulate import live
 
-    stop = threading.Event()
+    settings, stop = _settings(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    live.play(directory, speed, stop, _say)
+    push = None
+    if into:
+        url = f"http://127.0.0.1:{settings.receiver_port}/v1/events/{into}"
+        push = live.pusher(url, settings.secret(signing.secret_name(into)), stop, _say)
+    live.play(directory, speed, stop, _say, push)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,10 +152,21 @@ def endpoint(running: Endpoint) -> Iterator[Endpoint]:
     world.check_ledger(running.settings)
 
 
-def empty(settings: Settings) -> None:
-    world.empty(settings)
+@contextmanager
+def held(settings: Settings, feed: str) -> Iterator[None]:
+    """Nothing of the feed is landed within the block."""
     with warehouse.connect(settings) as connection:
-        connection.execute("truncate live.queue_visits, live.agent_connections, live.agent_states")
+        connection.execute(
+            "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"land {feed}"]
+        )
+        yield
+
+
+def empty(settings: Settings) -> None:
+    with ExitStack() as stack:
+        for feed in FEEDS:  # a landing within which a table is truncated waits for itself
+            stack.enter_context(held(settings, feed))
+        world.empty(settings)
 
 
 def asked(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
@@ -235,7 +246,7 @@ def test_columns_in_another_order_are_the_same_rows(endpoint: Endpoint, tmp_path
 def test_versions_that_come_together_are_no_two_calls(endpoint: Endpoint) -> None:
     """Two rows of one key in one file are two calls; of two requests the later one is newer."""
     known = [call(1, ended=f"2026-06-03T10:01:{second}+0800") for second in range(30, 40)]
-    with _held(endpoint, "centre"), ThreadPoolExecutor(20) as pool:
+    with held(endpoint.settings, "centre"), ThreadPoolExecutor(20) as pool:
         sent = []
         for item in (*known, call(2), call(3)):
             sent.append(pool.submit(endpoint.push, "centre/legs", item))
@@ -249,18 +260,6 @@ def test_versions_that_come_together_are_no_two_calls(endpoint: Endpoint) -> Non
     assert [call_id for call_id, _ in counted] == ["c-1", "c-2", "c-3"]
     assert counted[0][1] == datetime(2026, 6, 3, 2, 1, 39, tzinfo=UTC)
     assert asked(endpoint.settings, "select count(*) from ops.units") == [(10,)]  # the first three
-
-
-@contextmanager
-def _held(endpoint: Endpoint, feed: str) -> Iterator[None]:
-    """Nothing of the feed is landed within the block."""
-    with warehouse.connect(endpoint.settings) as connection:
-        connection.execute(
-            "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"land {feed}"]
-        )
-        endpoint_lock = endpoint.intakes[feed]
-        yield
-        assert endpoint_lock._waiting
 
 
 def test_json_lines_and_records_of_several_kinds(endpoint: Endpoint) -> None:
@@ -466,7 +465,7 @@ def test_without_a_server_senders_come_again(
         answer = endpoint.send("centre/legs", body)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert endpoint.send("centre/legs", body).json()["staged"] == 1
-    with _held(endpoint, "centre"), ThreadPoolExecutor(3) as pool:
+    with held(endpoint.settings, "centre"), ThreadPoolExecutor(3) as pool:
         monkeypatch.setattr(intake_module, "MOST_WAITING_BYTES", 2 * len(body))
         sent = []
         for number in range(2, 5):  # one is on its way, one waits

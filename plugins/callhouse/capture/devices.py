@@ -118,24 +118,28 @@ def push_name(feed: Feed) -> str:
 
 def enter_tail(connection: psycopg.Connection, feed: Feed, now: datetime) -> None:
     """Enter the collector that follows the feed's log."""
-    _enter_collector(connection, feed, tail_name(feed), "live", watching.SHORTEST_INTERVAL, now)
+    interval = watching.SHORTEST_INTERVAL
+    _enter_lane(connection, feed, tail_name(feed), "collector", "live", interval, now)
 
 
 def enter_push(connection: psycopg.Connection, feed: Feed, now: datetime) -> None:
     """Enter what pushes the feed's records: the sender, where its silence means something."""
     said = registry.receive(feed)
-    interval = (said and said.quiet_seconds) or watching.SHORTEST_INTERVAL
-    _enter_collector(connection, feed, push_name(feed), "pushed", interval, now)
+    kind, interval = "collector", watching.SHORTEST_INTERVAL  # the receiver beats
+    if said and said.quiet_seconds:
+        kind, interval = "pbx", said.quiet_seconds
+    _enter_lane(connection, feed, push_name(feed), kind, "pushed", interval, now)
 
 
-def _enter_collector(
-    connection: psycopg.Connection, feed: Feed, device: str, how: str, interval: int, now: datetime
-) -> None:
+def _enter_lane(
+    connection: psycopg.Connection, feed: Feed, device: str, kind: str, how: str, interval: int,
+    now: datetime,
+) -> None:  # fmt: skip
     said = registry.watch(feed) or UNDECLARED
     watch = replace(said, interval_seconds=interval, delay_seconds=None, due=None, series=())
     values = {
         "device": device,
-        "kind": "collector",
+        "kind": kind,
         "label": f"{feed.label}, {how}",
         "source": None,
         "records": [],
