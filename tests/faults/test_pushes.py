@@ -81,13 +81,15 @@ def test_killed_at_the_commit(pushed: Settings, simulated: World, is_committed: 
         receiver = started(pushed, door.port)
         assert send(pushed, first)["staged"] == 5
 
+        def strike() -> None:
+            door.goes_on = False
+            receiver.kill()
+
         def arm() -> None:
             """From here on the next commit of this session is that of the request."""
-            door.word, door.after, door.strike, door.struck = (
-                b"COMMIT", is_committed, receiver.kill, False,
-            )  # fmt: skip
+            door.word, door.after, door.strike, door.struck = b"COMMIT", is_committed, strike, False
 
-        door.word, door.goes_on, door.strike = b"insert into ops.pushes", True, arm
+        door.word, door.goes_on, door.strike = b"update ops.units set read_rows", True, arm
         with pytest.raises(httpx.TransportError):
             send(pushed, second)
         assert receiver.end().code == -9

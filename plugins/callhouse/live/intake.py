@@ -87,7 +87,8 @@ class Intake:
         self.settings, self.feed, self.how, self.say = settings, feed, how, say
         self.name = feed.file.stem
         self.device = devices.push_name(feed)
-        self._waiting: list[Push] = []
+        self.waiting: list[Push] = []  # in the order in which they came
+        self.is_landing = False
         self._bytes = 0
         self._wake = threading.Condition()
         self._connection: psycopg.Connection | None = None
@@ -102,17 +103,18 @@ class Intake:
     def submit(self, push: Push) -> None:
         """Have a request landed; its `answer` comes after the commit."""
         with self._wake:
-            if self._bytes + len(push.body) > MOST_WAITING_BYTES and self._waiting:
+            if self._bytes + len(push.body) > MOST_WAITING_BYTES and self.waiting:
                 raise UnavailableError("too much waits to be landed: send it again", 1)
-            self._waiting.append(push)
+            self.waiting.append(push)
             self._bytes += len(push.body)
             self._wake.notify()
 
     def run(self, stop: threading.Event) -> None:
         """Land until `stop`, and then what still waits."""
         told = ""
-        while not stop.is_set() or self._waiting:
+        while not stop.is_set() or self.waiting:
             group = self._next(stop)
+            self.is_landing = bool(group)
             try:
                 if group:
                     self.land(group)
@@ -140,26 +142,26 @@ class Intake:
     def _next(self, stop: threading.Event) -> list[Push]:
         """The next requests that fit into a unit; none where nothing has come for a while."""
         with self._wake:
-            if not self._waiting:
+            if not self.waiting:
                 self._wake.wait(SEEN_SECONDS)
-            if not self._waiting:
+            if not self.waiting:
                 return []
         stop.wait(max(0.0, self._landed_at + GATHER_SECONDS - time.monotonic()))
         self._landed_at = time.monotonic()
         with self._wake:
             group = self._fitting()
             chosen = {id(push) for push in group}
-            self._waiting = [push for push in self._waiting if id(push) not in chosen]
+            self.waiting = [push for push in self.waiting if id(push) not in chosen]
             self._bytes -= sum(len(push.body) for push in group)
         return group
 
     def _fitting(self) -> list[Push]:
         """From the oldest on: of one record, and none that another one of them replaces."""
         group: list[Push] = []
-        record = self._waiting[0].record
+        record = self.waiting[0].record
         taken: set[Hashable] = set()
         size = 0
-        for push in self._waiting:
+        for push in self.waiting:
             if push.record is not record:
                 continue
             own = {push.hash, *self.feed.identities(record, push.items)}
