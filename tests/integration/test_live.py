@@ -209,6 +209,7 @@ def intake(floor: Floor) -> Iterator[Intake]:
     """Of a feed that is pushed, whose sender is never silent for ten minutes."""
     (floor.settings.feeds_directory / f"{PUSHED}.yaml").write_text(
         f"feed: {PUSHED}\nvendor: asterisk\ncountry: CN\nreceive: {{quiet_seconds: 600}}\n"
+        "marts: false\n"
     )
     (found,) = receiver.intakes(floor.settings)
     yield found

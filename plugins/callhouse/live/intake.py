@@ -113,6 +113,7 @@ class Intake:
         """Land until `stop`, and then what still waits."""
         told = ""
         while not stop.is_set() or self.waiting:
+            self.is_landing = False
             group = self._next(stop)
             self.is_landing = bool(group)
             try:

@@ -30,6 +30,7 @@ from callhouse.simulate.states import sessions
 
 CALLS_PER_DAY = 4000
 RETRY_SECONDS = 2.0
+MOST_AT_ONCE = 500  # lines
 # Of the simulated day: the morning's peak comes soon, the last agents leave at night.
 OPENS, CLOSES = 9 * 3600, 23 * 3600
 NAMED_BY_TIME = re.compile(r"[0-9]{9,11}\.[0-9]+")
@@ -111,7 +112,7 @@ class Episode:
         return "|".join((f"{int(instant)}", call, queue, agent, event, *data))
 
 
-Sink = Callable[[str], None]
+Sink = Callable[[str], bool]
 
 
 class PushError(CallhouseError):
@@ -119,20 +120,20 @@ class PushError(CallhouseError):
 
 
 def pusher(url: str, secret: str, stop: threading.Event, say: Callable[[str], None]) -> Sink:
-    """A way to push lines to `url`: each is sent until it is taken, or until `stop`."""
+    """A way to push lines to `url`: sent until they are taken (True), or until `stop` (False)."""
     client = httpx.Client(timeout=30)
     told = ""
 
-    def push(line: str) -> None:
+    def push(text: str) -> bool:
         nonlocal told
-        body = line.encode()
+        body = text.encode()
         while not stop.is_set():
             try:
                 signed = {**signing.headers(secret, body), "Content-Type": "text/plain"}
                 answer = client.post(url, content=body, headers=signed)
                 if answer.is_success:
                     told = ""
-                    return
+                    return True
                 problem = f"{answer.status_code} {answer.text[:200]}"
                 if 400 <= answer.status_code < 500 and answer.status_code != 429:
                     raise PushError(f"{url} answers {problem}")
@@ -142,6 +143,7 @@ def pusher(url: str, secret: str, stop: threading.Event, say: Callable[[str], No
                 told = problem
                 say(f"{url}: {problem}; trying again")
             stop.wait(RETRY_SECONDS)
+        return False
 
     return push
 
@@ -152,7 +154,7 @@ def play(
 ) -> None:  # fmt: skip
     """Write `directory`/queue_log until `stop`, one episode after the other.
 
-    With `push` a line is written once it was pushed: one that was in between comes twice, and is
+    With `push` lines are written once they were pushed: what was in between comes twice, and is
     known by then.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -175,18 +177,27 @@ def play(
 def _play(episode: Episode, log: Path, stop: threading.Event, push: Sink | None) -> bool:
     """Write what the log lacks of an episode; whether it came to its end."""
     written = log.read_bytes().count(b"\n")
+    due: list[str] = []
     with log.open("r+b") as file:
         file.truncate(log.read_bytes().rfind(b"\n") + 1)  # half a line of a player that was killed
         file.seek(0, 2)
+
+        def write() -> bool:
+            """What is due, at once; False where it was stopped before that arrived."""
+            text = "".join(f"{line}\n" for line in due)
+            due.clear()
+            if text and push and not push(text):
+                return False
+            file.write(text.encode())
+            file.flush()
+            return True
+
         for number, (instant, line) in enumerate(episode.lines()):
             if number < written:
                 continue
+            if (instant > time.time() or len(due) == MOST_AT_ONCE) and not write():
+                return False
             if stop.wait(max(0.0, instant - time.time())):
                 return False
-            if push:
-                push(line)
-                if stop.is_set():
-                    return False
-            file.write(line.encode() + b"\n")
-            file.flush()
-    return True
+            due.append(line)
+        return write()
