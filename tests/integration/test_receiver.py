@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,19 @@ import httpx
 import pytest
 import uvicorn
 from tests.conftest import Contents
-from tests.faults import world
+from tests.faults import nemesis, world
 
 from callhouse import capture, landing, warehouse
 from callhouse.capture import devices
+from callhouse.errors import CallhouseError
 from callhouse.landing import replay
 from callhouse.live import intake as intake_module
 from callhouse.live import receiver, signing
 from callhouse.live.intake import Intake
-from callhouse.runner import postgres
+from callhouse.runner import lifecycle, postgres, supervision
 from callhouse.settings import Settings
+from callhouse.sources import document, pushes, registry
+from callhouse.sources.delimited import mapping
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "amazon_connect"
 CONTACT: dict[str, Any] = json.loads((FIXTURES / "contact.json").read_text("utf-8"))
@@ -479,6 +483,57 @@ def test_without_a_server_senders_come_again(
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert [answer.result()["staged"] for answer in sent] == [1, 1]
     assert endpoint.push("centre/legs", call(4))["staged"] == 1
+
+
+def test_two_receivers_of_one_request_at_once(endpoint: Endpoint) -> None:
+    """Both would find it new: the second one waits, and then knows it."""
+    body = json.dumps([call(1), call(2, arrived="never"), call(3)]).encode()
+    with listening(endpoint.settings) as other, ThreadPoolExecutor(2) as pool:
+        with held(endpoint.settings, "centre"):
+            sent = [pool.submit(each.send, "centre/legs", body) for each in (endpoint, other)]
+            until(lambda: all(each.intakes["centre"].is_landing for each in (endpoint, other)))
+            time.sleep(0.5)
+        answers = [answer.result() for answer in sent]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert sorted(answer.json()["staged"] for answer in answers) == [0, 2]
+    assert [answer.json()["quarantined"] for answer in answers] == [1, 1]
+    assert asked(endpoint.settings, "select count(*) from ops.quarantine") == [(1,)]
+
+
+# ------------------------------------------------------------------------------ the runner
+def test_the_runner_starts_it_where_a_feed_receives(prepared: Settings, tmp_path: Path) -> None:
+    assert "receiver" in supervision.names(prepared)
+    assert lifecycle.ports(prepared)["the receiver"] == prepared.port_base + 90
+    assert lifecycle.addresses(prepared)["receiver"].endswith("/v1/events/")
+    without = replace(prepared, feeds_directory=tmp_path)
+    assert "receiver" not in supervision.names(without)
+    assert "the receiver" not in lifecycle.ports(without)
+    with pytest.raises(CallhouseError, match="nothing to receive"):
+        receiver.intakes(without)
+    told = nemesis.run(prepared, "live", "secret", "centre")
+    assert (told.code, told.output.strip()) == (
+        0, prepared.secret(signing.secret_name("centre")),
+    )  # fmt: skip
+    assert nemesis.run(prepared, "live", "secret", "sample_hotline").code != 0
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("receive: yes", "'yes' is not one of signed, api_key"),
+        ("receive: {authorization: none}", "'none' is not one of signed, api_key"),
+        ("receive: {quiet_seconds: 30}", "at least 120"),
+        ("receive: {silence: 300}", "unknown key"),
+    ],
+)
+def test_what_a_feed_may_say(tmp_path: Path, change: str, problem: str) -> None:
+    file = tmp_path / "centre.yaml"
+    file.write_text(CENTRE.replace("receive: {authorization: signed}", change))
+    with pytest.raises(CallhouseError, match=problem):
+        pushes.read(document.read(file))
+    file.write_text(CENTRE.replace("surveys_*.csv", "[s]urveys.csv"))
+    with pytest.raises(CallhouseError, match="add 'surveys_"):
+        registry.receive(mapping.load(file))
 
 
 # ------------------------------------------------------------------------------ the watch

@@ -26,6 +26,8 @@ from callhouse.sources import pushes, registry
 from callhouse.sources.contract import Pushed, Record, RefusedError
 
 LARGEST_BODY = 8 << 20
+# At once: each may hold a body before it is known whose it is.
+MOST_REQUESTS = 256
 # Beyond this a body is read by another thread, so that others are answered meanwhile.
 SMALL_BODY = 64 << 10
 # Requests without valid credentials that an address is told about, each minute.
@@ -228,7 +230,8 @@ def serve(
             access_log=False,  # addresses of senders
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=20,
+            limit_concurrency=MOST_REQUESTS,
+            timeout_graceful_shutdown=8,
         )
     finally:
         stop.set()

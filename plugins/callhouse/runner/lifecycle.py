@@ -83,11 +83,14 @@ def status(settings: Settings) -> Status:
 
 def addresses(settings: Settings) -> dict[str, str]:
     """Where people find the products."""
-    return {
+    found = {
         "superset": f"http://127.0.0.1:{settings.superset_port}",
         "airflow": f"http://127.0.0.1:{settings.airflow_port}",
         "postgres": f"{settings.database_host}:{settings.postgres_port}",
     }
+    if components.RECEIVER.name in supervision.products(settings):
+        found["receiver"] = f"http://127.0.0.1:{settings.receiver_port}/v1/events/"
+    return found
 
 
 def _judge(

@@ -68,6 +68,9 @@ end $$;
 -- page names the unit before it as well: going back to an older content is a change.
 create unique index if not exists units_once
 on ops.units (source, record, content_hash) where status = 'landed';
+-- The newest unit of a record: pushes ask for its columns.
+create index if not exists units_newest
+on ops.units (source, record, unit_id) where status = 'landed';
 
 -- Objects of object storage that were read, so that none is fetched again to find it known.
 create table if not exists ops.landed_objects (
