@@ -161,3 +161,38 @@ def test_two_receivers_die_and_senders_send_again(
     # What no receiver was told is counted, too: at most what was committed and not answered.
     assert sum(answer["staged"] for answer in answers) <= len(lines)
     assert all(answer["read"] == BATCH + 1 for answer in answers), json.dumps(answers[:3])
+
+
+def test_an_exchange_that_pushes_is_killed_and_goes_on(pushed: Settings) -> None:
+    """`simulate --live --into`: its log is what has arrived."""
+    receiver = started(pushed)
+    log = pushed.home / "pushed" / "queue_log"
+    play = ("simulate", "--live", "--speed", "100", "--into", FEED)
+
+    def until_written(count: int) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not log.exists() or log.read_bytes().count(b"\n") < count:
+            assert exchange.process.poll() is None, exchange.said()
+            assert time.monotonic() < until, exchange.said()
+            time.sleep(0.05)
+
+    exchange = nemesis.Command(pushed, *play)
+    until_written(10)
+    exchange.kill()
+    exchange.end()
+    receiver.kill()
+    receiver.end()
+    before = log.read_bytes().count(b"\n")
+    exchange = nemesis.Command(pushed, *play)
+    exchange.wait_for("trying again")
+    receiver = started(pushed)
+    until_written(before + 50)
+    for command in (exchange, receiver):
+        command.process.terminate()
+        assert command.end().code == 0
+    written = log.read_bytes().splitlines()
+    found = asked(
+        pushed, "select count(*), count(distinct row_hash), (select count(*) from ops.quarantine) "
+        "from staging.asterisk_events",
+    )  # fmt: skip
+    assert found == (len(set(written)), len(set(written)), 0)

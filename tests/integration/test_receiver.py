@@ -531,7 +531,13 @@ def test_what_a_feed_may_say(tmp_path: Path, change: str, problem: str) -> None:
     file.write_text(CENTRE.replace("receive: {authorization: signed}", change))
     with pytest.raises(CallhouseError, match=problem):
         pushes.read(document.read(file))
-    file.write_text(CENTRE.replace("surveys_*.csv", "[s]urveys.csv"))
+
+
+def test_a_push_needs_a_name_that_says_what_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "centre.yaml"
+    file.write_text(CENTRE)
+    assert registry.receive(mapping.load(file)) == pushes.Receive("signed", None)
+    file.write_text(CENTRE.replace("surveys_*.csv", '"[s]urveys.csv"'))
     with pytest.raises(CallhouseError, match="add 'surveys_"):
         registry.receive(mapping.load(file))
 

@@ -75,7 +75,7 @@ class Receiver(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        signing.verify("secret", self.headers, body)
+        signing.verify("secret", dict(self.headers), body)
         status = self.answers.pop() if self.answers else 200
         (self.taken if status == 200 else self.refused).append(body.decode())
         self.send_response(status)
