@@ -438,6 +438,8 @@ def test_requests_that_are_refused(endpoint: Endpoint, monkeypatch: pytest.Monke
     assert told(endpoint.send("centre/legs", body, **{"Content-Encoding": "gzip"})) == (
         415, "unsupported_media_type")  # fmt: skip
     assert told(endpoint.send("centre/legs", body[:-1])) == (422, "unreadable")
+    deep = b"[" * 100_000 + b"]" * 100_000
+    assert told(endpoint.send("centre/legs", deep)) == (422, "unreadable")
     monkeypatch.setattr(receiver, "LARGEST_BODY", len(body))
     assert told(endpoint.send("centre/legs", body + b" ")) == (413, "too_large")
     parts = iter([body, b" "])  # without Content-Length

@@ -36,6 +36,8 @@ MOST_RECORDS = 20_000  # of a unit, unless one request has more
 # What waits to be landed; senders of more are told to come again.
 MOST_WAITING_BYTES = 64 << 20
 SEEN_SECONDS = 2.0
+# What has waited for longer makes the floor old.
+LATE_SECONDS = 10.0
 BEAT_SECONDS = 60.0
 # While the server is away.
 RETRY_SECONDS = 3.0
@@ -62,14 +64,19 @@ class Counts:
     duplicates: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Push:
-    """A request that waits to be landed. Without items it only says that its sender lives."""
+    """A request that waits to be landed. Without items it only says that its sender lives.
+
+    Two that share one of `keys` do not become one unit.
+    """
 
     record: Record
     items: list[Any]
     body: bytes
     answer: Future[Counts] = field(default_factory=Future)
+    came_at: float = field(default_factory=time.monotonic)
+    keys: frozenset[Hashable] = frozenset()
 
     @cached_property
     def hash(self) -> bytes:
@@ -102,6 +109,7 @@ class Intake:
 
     def submit(self, push: Push) -> None:
         """Have a request landed; its `answer` comes after the commit."""
+        push.keys = frozenset([push.hash, *self.feed.identities(push.record, push.items)])
         with self._wake:
             if self._bytes + len(push.body) > MOST_WAITING_BYTES and self.waiting:
                 raise UnavailableError("too much waits to be landed: send it again", 1)
@@ -122,7 +130,7 @@ class Intake:
                 else:
                     self._tell()
                 told = ""
-            except (CallhouseError, psycopg.Error, OSError) as problem:
+            except Exception as problem:  # noqa: BLE001  # without this thread all senders wait
                 self.disconnect()
                 for push in group:
                     _answer(push, UnavailableError("the warehouse does not answer", 5))
@@ -165,11 +173,10 @@ class Intake:
         for push in self.waiting:
             if push.record is not record:
                 continue
-            own = {push.hash, *self.feed.identities(record, push.items)}
             size += len(push.items)
-            if group and (size > MOST_RECORDS or not taken.isdisjoint(own)):
+            if group and (size > MOST_RECORDS or not taken.isdisjoint(push.keys)):
                 break
-            taken |= own
+            taken |= push.keys
             group.append(push)
         return group
 
@@ -187,7 +194,7 @@ class Intake:
                 return
             if isinstance(problem, CallhouseError) and not isinstance(problem, RefusedError):
                 raise
-            if not isinstance(problem, RefusedError):
+            if not isinstance(problem, RefusedError | RecursionError):
                 # Messages of these may quote a row.
                 self.say(f"{self.name}: a request cannot be landed ({type(problem).__name__})")
             _answer(group[0], problem)
@@ -322,10 +329,12 @@ class Intake:
                 self._forgot_at = now
 
     def _see(self, connection: psycopg.Connection) -> None:
-        """Note that everything that was sent is here, unless the sender is silent for too long."""
-        if time.monotonic() - self._seen_at < SEEN_SECONDS:
+        """Note that all is here, unless something waits, or the sender is silent, for too long."""
+        now = time.monotonic()
+        is_late = bool(self.waiting) and now - self.waiting[0].came_at > LATE_SECONDS
+        if is_late or now - self._seen_at < SEEN_SECONDS:
             return
-        self._seen_at = time.monotonic()
+        self._seen_at = now
         if self.how.quiet_seconds:
             heard = connection.execute(
                 "select heartbeat_at > now() - make_interval(secs => %s) "

@@ -135,6 +135,8 @@ class Receiver:
             raise ProblemError(503, "unavailable", str(problem), problem.seconds) from None
         except RefusedError as refusal:
             raise ProblemError(422, "unreadable", str(refusal)) from None
+        except RecursionError:
+            raise ProblemError(422, "unreadable", "a record is nested too deeply") from None
         except Exception:  # noqa: BLE001  # the intake has said which; a sender must be answered
             raise ProblemError(500, "failed", "the request cannot be landed") from None
 
