@@ -207,13 +207,18 @@ PUSHED = "pushed"
 @pytest.fixture
 def intake(floor: Floor) -> Iterator[Intake]:
     """Of a feed that is pushed, whose sender is never silent for ten minutes."""
-    (floor.settings.feeds_directory / f"{PUSHED}.yaml").write_text(
+    mapping = floor.settings.feeds_directory / f"{PUSHED}.yaml"
+    mapping.write_text(
         f"feed: {PUSHED}\nvendor: asterisk\ncountry: CN\nreceive: {{quiet_seconds: 600}}\n"
         "marts: false\n"
     )
     (found,) = receiver.intakes(floor.settings)
     yield found
     found.disconnect()
+    mapping.unlink()
+    with warehouse.connect(floor.settings) as connection:  # other tests look at the whole floor
+        for table in (*TABLES, "sources"):
+            connection.execute(f"delete from live.{table} where source = %s".encode(), [PUSHED])
 
 
 def test_what_is_pushed_is_on_the_floor_when_it_is_answered(floor: Floor, intake: Intake) -> None:
