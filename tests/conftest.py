@@ -36,7 +36,8 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "anonymo
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 TEST_PORTS = range(20_000 + 100 * WORKER, 32_000, 100 * WORKERS)
-PORT_OFFSETS = (0, 32, 80, 88)  # a base's own port; PostgreSQL, Airflow and Superset of an instance
+# A base's own port; PostgreSQL, Airflow, Superset and the receiver of an instance.
+PORT_OFFSETS = (0, 32, 80, 88, 90)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

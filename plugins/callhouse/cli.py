@@ -237,6 +237,24 @@ def collect(
     collectors.collect(_settings(), found, stop, _say)
 
 
+@app.command()
+def receive() -> None:
+    """Listen for records that are pushed to feeds with `receive`, until SIGTERM or Ctrl-C."""
+    import signal
+    import threading
+
+    from callhouse.live import receiver
+
+    settings = _settings()
+    found = receiver.intakes(settings, say=_say)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    for intake in found:
+        _say(f"{intake.name}: http://{settings.host}:{settings.receiver_port}{intake.path}")
+    receiver.serve(settings, found, stop, _say)
+
+
 live_lane = typer.Typer(help="What is true on the floor now.", no_args_is_help=True)
 app.add_typer(live_lane, name="live")
 
@@ -253,6 +271,19 @@ def live_rebuild(
     state.install(_settings(), _say)
     for source, visits in state.rebuild(_settings(), sources or []).items():
         print(f"{source}: {visits} queue visits of today and yesterday")
+
+
+@live_lane.command("secret")
+def live_secret(
+    feed: Annotated[str, typer.Argument(help="A feed with `receive` in its YAML.")],
+) -> None:
+    """Print the secret that a sender signs with, or sends as its API key; made at first use."""
+    from callhouse.live import signing
+    from callhouse.sources import registry
+
+    if not registry.receive(registry.feed(_settings(), feed)):
+        raise CallhouseError(f"feed {feed} receives nothing: add `receive: signed` to its YAML")
+    print(_settings().secret(signing.secret_name(feed)))
 
 
 @app.command()
@@ -468,12 +499,18 @@ def simulate(
     speed: Annotated[
         float, typer.Option(help="With --live: how fast time goes.", min=0.1, max=100)
     ] = 1.0,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into", help="With --live: a feed with `receive` to push the lines to, signed."
+        ),
+    ] = None,
 ) -> None:
     """Write seeded sample calls and, apart from them, the truth about them."""
     from callhouse import simulate as simulation
 
     if is_live:
-        _play(directory or _settings().home / "live", speed)
+        _play(directory or _settings().home / ("pushed" if into else "live"), speed, into)
         return
     if directory is None:
         raise typer.BadParameter("name the folder to write to")
@@ -493,16 +530,21 @@ def simulate(
     print(f"truth: {result.truth}")
 
 
-def _play(directory: Path, speed: float) -> None:
+def _play(directory: Path, speed: float, into: str | None) -> None:
     import signal
     import threading
 
+    from callhouse.live import signing
     from callhouse.simulate import live
 
-    stop = threading.Event()
+    settings, stop = _settings(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    live.play(directory, speed, stop, _say)
+    push = None
+    if into:
+        url = f"http://127.0.0.1:{settings.receiver_port}/v1/events/{into}"
+        push = live.pusher(url, settings.secret(signing.secret_name(into)), stop, _say)
+    live.play(directory, speed, stop, _say, push)
 
 
 @app.command()

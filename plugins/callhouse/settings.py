@@ -72,6 +72,11 @@ class Settings:
         return self.port_base + 88
 
     @property
+    def receiver_port(self) -> int:
+        """HTTP port that records are pushed to."""
+        return self.port_base + 90
+
+    @property
     def run_directory(self) -> Path:
         """Process control files."""
         return self.home / "run"

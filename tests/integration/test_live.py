@@ -13,7 +13,8 @@ import pytest
 
 from callhouse import transform, warehouse
 from callhouse.errors import CallhouseError
-from callhouse.live import collectors, state
+from callhouse.live import collectors, receiver, state
+from callhouse.live.intake import Counts, Intake, Push
 from callhouse.runner import postgres
 from callhouse.settings import Settings
 from callhouse.simulate import queue_log
@@ -198,6 +199,64 @@ def test_a_rebuild_from_staging_is_the_same(floor: Floor) -> None:
     assert {table: rows(floor.settings, table) for table in TABLES} == before
     with pytest.raises(CallhouseError, match="no live source"):
         state.rebuild(floor.settings, ["elsewhere"])
+
+
+PUSHED = "pushed"
+
+
+@pytest.fixture
+def intake(floor: Floor) -> Iterator[Intake]:
+    """Of a feed that is pushed, whose sender is never silent for ten minutes."""
+    mapping = floor.settings.feeds_directory / f"{PUSHED}.yaml"
+    mapping.write_text(
+        f"feed: {PUSHED}\nvendor: asterisk\ncountry: CN\nreceive: {{quiet_seconds: 600}}\n"
+        "marts: false\n"
+    )
+    (found,) = receiver.intakes(floor.settings)
+    yield found
+    found.disconnect()
+    mapping.unlink()
+    with warehouse.connect(floor.settings) as connection:  # other tests look at the whole floor
+        for table in (*TABLES, "sources"):
+            connection.execute(f"delete from live.{table} where source = %s".encode(), [PUSHED])
+
+
+def test_what_is_pushed_is_on_the_floor_when_it_is_answered(floor: Floor, intake: Intake) -> None:
+    def push(*lines: str) -> Counts:
+        items = [line.encode() for line in lines]
+        request = Push(intake.feed.kinds[0], items, b"\n".join(items))
+        intake.land([request])
+        return request.answer.result(0)
+
+    def told(what: str) -> list[tuple[Any, ...]]:
+        with warehouse.connect(floor.settings) as connection:
+            return connection.execute(what.encode(), [PUSHED]).fetchall()
+
+    seen = "select looked_at is not null from live.sources where source = %s"
+    intake._tell()
+    assert told(seen) == [(False,)]  # the sender was never heard
+    now = floor.epoch + 60
+    entries = [f"{now + n}|{now}.{n}|sales|NONE|ENTERQUEUE||1380013800{n}|1" for n in range(2)]
+    assert push(*entries) == Counts(2, 2, 0, 0)
+    state_of = (
+        'select outcome from live.queue_visits where source = %s order by call_id collate "C"'
+    )
+    assert told(state_of) == [("incomplete",), ("incomplete",)]
+    intake._seen_at = 0.0
+    intake._tell()
+    assert told(seen) == [(True,)]
+    gone = f"{now + 30}|{now}.0|sales|NONE|ABANDON|1|1|30"
+    assert push(gone, entries[0]) == Counts(2, 1, 0, 1)
+    assert told(state_of) == [("abandoned",), ("incomplete",)]
+    before = rows(floor.settings, "queue_visits")
+    state.rebuild(floor.settings, [PUSHED])
+    assert rows(floor.settings, "queue_visits") == before
+    with warehouse.connect(floor.settings) as connection:  # a sender that broke its promise
+        connection.execute("update ops.heartbeats set beat_at = beat_at - interval '700 s'")
+        connection.execute("update live.sources set looked_at = null where source = %s", [PUSHED])
+    intake._seen_at = 0.0
+    intake._tell()
+    assert told(seen) == [(False,)]
 
 
 def test_preparations_at_once_have_each_day_built_once(floor: Floor) -> None:

@@ -54,7 +54,7 @@ def text() -> str:
 @pytest.fixture(scope="module")
 def services(text: str, variables: dict[str, str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = interpolate(yaml.safe_load(text), variables)["services"]
-    assert len(found) == 13
+    assert len(found) == 14
     return found
 
 
@@ -66,7 +66,7 @@ def test_it_follows_the_compose_specification(text: str) -> None:
 
 
 def test_it_starts_exactly_what_the_runner_starts(services: dict[str, dict[str, Any]]) -> None:
-    for name in (*components.BY_NAME, components.COLLECTOR.name):
+    for name in (*components.BY_NAME, components.COLLECTOR.name, components.RECEIVER.name):
         assert services[name]["command"] == ["python", "-m", "callhouse.runner", "run", name]
         assert services[name]["healthcheck"]["test"][1:] == [
             *("python", "-m", "callhouse.runner", "health", name)
@@ -76,7 +76,7 @@ def test_it_starts_exactly_what_the_runner_starts(services: dict[str, dict[str, 
         assert command == ["python", "-m", "callhouse.runner", "prepare", product]
     assert set(services) == {
         "postgres", "warehouse-init", "airflow-init", "superset-init", *components.BY_NAME,
-        components.COLLECTOR.name,
+        components.COLLECTOR.name, components.RECEIVER.name,
     }  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_what_is_published_listens_on_this_machine_only(
     services: dict[str, dict[str, Any]],
 ) -> None:
     published = [port for service in services.values() for port in service.get("ports", [])]
-    assert len(published) == 3
+    assert len(published) == 4
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 

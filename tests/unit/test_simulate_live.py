@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
+import pytest
+
+from callhouse.live import signing
 from callhouse.simulate import live
 from callhouse.simulate.live import Episode
 
@@ -59,3 +64,54 @@ def test_a_player_goes_on_where_the_one_before_was_killed(tmp_path: Path) -> Non
     stop.set()
     player.join()
     assert log.read_text("utf-8").splitlines()[: len(due)] == due
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes what is signed, but is away for the first request."""
+
+    taken: ClassVar[list[str]] = []
+    refused: ClassVar[list[str]] = []
+    answers: ClassVar[list[int]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        signing.verify("secret", dict(self.headers), body)
+        status = self.answers.pop() if self.answers else 200
+        (self.taken if status == 200 else self.refused).append(body.decode())
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_lines_are_pushed_until_they_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = Episode(3, time.time() - 7200, 4.0, 200)
+    (tmp_path / "episode.json").write_text(json.dumps(vars(past)), encoding="utf-8")
+    due = [line for instant, line in past.lines() if instant <= time.time()]
+    monkeypatch.setattr(live, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(Receiver, "answers", [503, 429])
+    stop, log = threading.Event(), tmp_path / "queue_log"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1/events/floor"
+        said: list[str] = []
+        push = live.pusher(url, "secret", stop, said.append)
+        player = threading.Thread(target=live.play, args=(tmp_path, 1.0, stop, said.append, push))
+        player.start()
+        deadline = time.monotonic() + 60
+        while not log.exists() or log.read_text("utf-8").count("\n") < len(due):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        stop.set()
+        player.join()
+        assert "".join(Receiver.taken).splitlines()[: len(due)] == due
+        assert log.read_text("utf-8").splitlines()[: len(due)] == due
+        assert len(Receiver.refused) == 2 and "503" in " ".join(said)
+        monkeypatch.setattr(Receiver, "answers", [403])
+        stop.clear()
+        with pytest.raises(live.PushError, match="403"):
+            push("line\n")
+        server.shutdown()

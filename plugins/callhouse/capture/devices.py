@@ -61,6 +61,9 @@ def declare(connection: psycopg.Connection, settings: Settings, now: datetime) -
         if registry.tail(feed):
             enter_tail(connection, feed, now)
             known.add(tail_name(feed))
+        if registry.receive(feed):
+            enter_push(connection, feed, now)
+            known.add(push_name(feed))
     try:
         own = read(settings.devices_file, feeds)
     except CallhouseError as problem:
@@ -108,16 +111,36 @@ def tail_name(feed: Feed) -> str:
     return f"{feed.file.stem}_tail"
 
 
+def push_name(feed: Feed) -> str:
+    """The device that pushes the feed's records."""
+    return f"{feed.file.stem}_push"
+
+
 def enter_tail(connection: psycopg.Connection, feed: Feed, now: datetime) -> None:
     """Enter the collector that follows the feed's log."""
+    interval = watching.SHORTEST_INTERVAL
+    _enter_lane(connection, feed, tail_name(feed), "collector", "live", interval, now)
+
+
+def enter_push(connection: psycopg.Connection, feed: Feed, now: datetime) -> None:
+    """Enter what pushes the feed's records: the sender, where its silence means something."""
+    said = registry.receive(feed)
+    kind, interval = "collector", watching.SHORTEST_INTERVAL  # the receiver beats
+    if said and said.quiet_seconds:
+        kind, interval = "pbx", said.quiet_seconds
+    _enter_lane(connection, feed, push_name(feed), kind, "pushed", interval, now)
+
+
+def _enter_lane(
+    connection: psycopg.Connection, feed: Feed, device: str, kind: str, how: str, interval: int,
+    now: datetime,
+) -> None:  # fmt: skip
     said = registry.watch(feed) or UNDECLARED
-    watch = replace(
-        said, interval_seconds=watching.SHORTEST_INTERVAL, delay_seconds=None, due=None, series=()
-    )
+    watch = replace(said, interval_seconds=interval, delay_seconds=None, due=None, series=())
     values = {
-        "device": tail_name(feed),
-        "kind": "collector",
-        "label": f"{feed.label}, live",
+        "device": device,
+        "kind": kind,
+        "label": f"{feed.label}, {how}",
         "source": None,
         "records": [],
         "events_of": None,
@@ -156,7 +179,8 @@ def read(file: Path, feeds: dict[str, Feed]) -> list[dict[str, Any]]:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
             raise item.error("device", f"'{name}': use lower-case letters, digits and _")
         tails = {tail_name(feed) for feed in feeds.values() if registry.tail(feed)}
-        taken = {NOTIFIER, *feeds, *tails, *(device["device"] for device in found)}
+        pushed = {push_name(feed) for feed in feeds.values() if registry.receive(feed)}
+        taken = {NOTIFIER, *feeds, *tails, *pushed, *(device["device"] for device in found)}
         if name in taken:
             raise item.error("device", f"'{name}' is a device already: choose another name")
         events_of = item.text("events_of", "") or None

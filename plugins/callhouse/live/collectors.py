@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import psycopg
 
+from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.live import state
 from callhouse.live.tail import Tail
@@ -43,18 +45,20 @@ def tails(settings: Settings, names: Sequence[str] = (), say: Say = print) -> li
 def collect(settings: Settings, found: Sequence[Tail], stop: threading.Event, say: Say) -> None:
     """Follow every tail until `stop`, and keep the state; what goes away is waited for."""
     threads = [threading.Thread(target=_follow, args=(tail, stop, say)) for tail in found]
-    threads.append(threading.Thread(target=_keep, args=(settings, stop, say)))
+    threads.append(threading.Thread(target=keep, args=(settings, stop, say)))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def _keep(settings: Settings, stop: threading.Event, say: Say) -> None:
+def keep(settings: Settings, stop: threading.Event, say: Say) -> None:
+    """Keep the views of the state as the programs and the seeds are, until `stop`."""
     told, learned_at = "", 0.0
     while not stop.is_set():
         try:
-            state.install(settings, say)
+            with _alone(settings):
+                state.install(settings, say)
             if not learned_at or time.monotonic() - learned_at > LEARN_SECONDS:
                 state.learn(settings)
                 learned_at = time.monotonic()
@@ -64,6 +68,14 @@ def _keep(settings: Settings, stop: threading.Event, say: Say) -> None:
                 told = str(problem)
                 say(f"live: {told}")
         stop.wait(KEEP_SECONDS)
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Collector and receiver both keep the views: dbt must not make them twice at once."""
+    with warehouse.connect(settings, autocommit=True) as connection:
+        connection.execute("select pg_advisory_lock(hashtextextended('keep live views', 0))")
+        yield
 
 
 def _follow(tail: Tail, stop: threading.Event, say: Say) -> None:

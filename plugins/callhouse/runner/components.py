@@ -70,16 +70,19 @@ COMPONENTS = (
 BY_NAME = {component.name: component for component in COMPONENTS}
 # Runs only where a feed follows a log.
 COLLECTOR = Component("collector", "airflow", ("python", "-m", "callhouse", "collect"))
+# Runs only where a feed receives pushes.
+RECEIVER = Component("receiver", "airflow", ("python", "-m", "callhouse", "receive"))
 # Runs only in the demo, which makes this feed: the exchange whose log the collector follows there.
 SAMPLE_FEED = "live_hotline"
 EXCHANGE = Component(
     "sample-exchange", "airflow", ("python", "-m", "callhouse", "simulate", "--live")
 )  # fmt: skip
+OPTIONAL = {component.name: component for component in (COLLECTOR, RECEIVER, EXCHANGE)}
 
 
 def named(name: str) -> Component | None:
     """The component called `name`."""
-    return {COLLECTOR.name: COLLECTOR, EXCHANGE.name: EXCHANGE, **BY_NAME}.get(name)
+    return {**OPTIONAL, **BY_NAME}.get(name)
 
 
 # Values that an operator may override by setting the same variable.

@@ -32,6 +32,8 @@ def answers(settings: Settings, name: str) -> bool:
         return heartbeat_after(airflow_report(settings), name, 0)
     if name == "superset-web":
         return superset_answers(settings)
+    if name == "receiver":
+        return receiver_answers(settings)
     if name == "notifier":
         return notifier_works(settings, 0)
     # Celery over a database has no ping, a collector listens to nobody: there is only the process.
@@ -110,6 +112,11 @@ def celery_ready(settings: Settings, name: str, started: float) -> bool:
 def superset_answers(settings: Settings) -> bool:
     """Whether Superset's web server works."""
     return _get(f"http://127.0.0.1:{settings.superset_port}/health") is not None
+
+
+def receiver_answers(settings: Settings) -> bool:
+    """Whether the receiver listens."""
+    return _get(f"http://127.0.0.1:{settings.receiver_port}/health") is not None
 
 
 def accepts(host: str, port: int) -> bool:

@@ -83,11 +83,14 @@ def status(settings: Settings) -> Status:
 
 def addresses(settings: Settings) -> dict[str, str]:
     """Where people find the products."""
-    return {
+    found = {
         "superset": f"http://127.0.0.1:{settings.superset_port}",
         "airflow": f"http://127.0.0.1:{settings.airflow_port}",
         "postgres": f"{settings.database_host}:{settings.postgres_port}",
     }
+    if components.RECEIVER.name in supervision.products(settings):
+        found["receiver"] = f"http://127.0.0.1:{settings.receiver_port}/v1/events/"
+    return found
 
 
 def _judge(
@@ -113,6 +116,8 @@ def _judge(
         well = superset
     elif name == "notifier":
         well = health.notifier_works(settings, process.started)
+    elif name == components.RECEIVER.name:
+        well = health.receiver_answers(settings)
     elif name in (components.COLLECTOR.name, components.EXCHANGE.name):
         well = True  # whether it gets on, capture health judges by its heartbeats
     else:
@@ -190,6 +195,8 @@ def _supervisor(settings: Settings, report: Report) -> supervision.Supervisor:
 def ports(settings: Settings) -> dict[str, int]:
     """The ports that this instance itself listens on."""
     products = {"Airflow": settings.airflow_port, "Superset": settings.superset_port}
+    if components.RECEIVER.name in supervision.products(settings):
+        products["the receiver"] = settings.receiver_port
     if settings.postgres_host:
         return products
     return {"PostgreSQL": settings.postgres_port, **products}
@@ -308,8 +315,7 @@ def down(settings: Settings, report: Report) -> None:
             report("Callhouse is not running.")
             return
         if supervisor.answers():
-            optional = [components.COLLECTOR.name, components.EXCHANGE.name]
-            _stop(supervisor, [*components.BY_NAME, *optional], 15)
+            _stop(supervisor, [*components.BY_NAME, *components.OPTIONAL], 15)
             _stop(supervisor, ["postgres"], 40)
             supervisor.shut_down()
             deadline = time.monotonic() + 15

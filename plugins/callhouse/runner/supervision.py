@@ -51,11 +51,14 @@ def products(settings: Settings) -> list[str]:
     """All but the server."""
     from callhouse.sources import registry  # takes long to import
 
-    follows = any(registry.tail(feed) for feed in registry.feeds(settings))
+    feeds = registry.feeds(settings)
+    follows = any(registry.tail(feed) for feed in feeds)
+    receives = any(registry.receive(feed) for feed in feeds)
     plays = (settings.feeds_directory / f"{components.SAMPLE_FEED}.yaml").exists()
     return [
         *components.BY_NAME,
         *([components.COLLECTOR.name] if follows else []),
+        *([components.RECEIVER.name] if receives else []),
         *([components.EXCHANGE.name] if plays else []),
     ]
 

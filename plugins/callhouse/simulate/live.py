@@ -1,5 +1,8 @@
 """A simulated floor that plays into a queue_log as an exchange writes it: lines dated now.
 
+Or it pushes the lines as a program beside the exchange would, signed: the log is then its memory of
+what has arrived.
+
 One after the other, working days from the morning to the evening. What a day is made of and when it
 began is kept beside the log: whoever plays it on writes what was missed meanwhile, as the exchange
 would have written it while nobody read.
@@ -16,12 +19,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
+
+from callhouse.errors import CallhouseError
+from callhouse.live import signing
 from callhouse.simulate import queue_log
 from callhouse.simulate.centre import Centre
 from callhouse.simulate.rendering import UTC_OFFSET, first_second
 from callhouse.simulate.states import sessions
 
 CALLS_PER_DAY = 4000
+RETRY_SECONDS = 2.0
+MOST_AT_ONCE = 500  # lines
 # Of the simulated day: the morning's peak comes soon, the last agents leave at night.
 OPENS, CLOSES = 9 * 3600, 23 * 3600
 NAMED_BY_TIME = re.compile(r"[0-9]{9,11}\.[0-9]+")
@@ -103,10 +112,51 @@ class Episode:
         return "|".join((f"{int(instant)}", call, queue, agent, event, *data))
 
 
+Sink = Callable[[str], bool]
+
+
+class PushError(CallhouseError):
+    """The receiver takes none of it, however often it is sent."""
+
+
+def pusher(url: str, secret: str, stop: threading.Event, say: Callable[[str], None]) -> Sink:
+    """A way to push lines to `url`: sent until they are taken (True), or until `stop` (False)."""
+    client = httpx.Client(timeout=30)
+    told = ""
+
+    def push(text: str) -> bool:
+        nonlocal told
+        body = text.encode()
+        while not stop.is_set():
+            try:
+                signed = {**signing.headers(secret, body), "Content-Type": "text/plain"}
+                answer = client.post(url, content=body, headers=signed)
+                if answer.is_success:
+                    told = ""
+                    return True
+                problem = f"{answer.status_code} {answer.text[:200]}"
+                if 400 <= answer.status_code < 500 and answer.status_code != 429:
+                    raise PushError(f"{url} answers {problem}")
+            except httpx.TransportError as error:
+                problem = f"does not answer ({type(error).__name__})"
+            if problem != told:
+                told = problem
+                say(f"{url}: {problem}; trying again")
+            stop.wait(RETRY_SECONDS)
+        return False
+
+    return push
+
+
 def play(
-    directory: Path, speed: float, stop: threading.Event, say: Callable[[str], None]
+    directory: Path, speed: float, stop: threading.Event, say: Callable[[str], None],
+    push: Sink | None = None,
 ) -> None:  # fmt: skip
-    """Write `directory`/queue_log until `stop`, one episode after the other."""
+    """Write `directory`/queue_log until `stop`, one episode after the other.
+
+    With `push` lines are written once they were pushed: what was in between comes twice, and is
+    known by then.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     log, kept = directory / "queue_log", directory / "episode.json"
     log.touch()
@@ -120,21 +170,34 @@ def play(
                 log.touch()
             kept.write_text(json.dumps(vars(episode)), encoding="utf-8")
         say(f"plays day {episode.seed} at {episode.speed:g} times its speed into {log}")
-        if _play(episode, log, stop):
+        if _play(episode, log, stop, push):
             kept.unlink()
 
 
-def _play(episode: Episode, log: Path, stop: threading.Event) -> bool:
+def _play(episode: Episode, log: Path, stop: threading.Event, push: Sink | None) -> bool:
     """Write what the log lacks of an episode; whether it came to its end."""
     written = log.read_bytes().count(b"\n")
+    due: list[str] = []
     with log.open("r+b") as file:
         file.truncate(log.read_bytes().rfind(b"\n") + 1)  # half a line of a player that was killed
         file.seek(0, 2)
+
+        def write() -> bool:
+            """What is due, at once; False where it was stopped before that arrived."""
+            text = "".join(f"{line}\n" for line in due)
+            due.clear()
+            if text and push and not push(text):
+                return False
+            file.write(text.encode())
+            file.flush()
+            return True
+
         for number, (instant, line) in enumerate(episode.lines()):
             if number < written:
                 continue
+            if (instant > time.time() or len(due) == MOST_AT_ONCE) and not write():
+                return False
             if stop.wait(max(0.0, instant - time.time())):
                 return False
-            file.write(line.encode() + b"\n")
-            file.flush()
-    return True
+            due.append(line)
+        return write()

@@ -5,7 +5,7 @@ A source turns its files into `Batch`es of these fields; `callhouse.landing` sto
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
@@ -149,6 +149,15 @@ class Rejected:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """What stands in a push where a record should be: it goes to quarantine with its bytes."""
+
+    code: str
+    reason: str
+    content: bytes
+
+
+@dataclass(frozen=True)
 class Batch:
     """Some rows of a file. `rows` has the record's fields, `line_number` and `row_hash` (md5).
 
@@ -287,4 +296,35 @@ class Tailed(Feed, Protocol):
         """Lines of the log `name`, the first of which is number `first_line` of it.
 
         Only where the log ends may the last one lack its line end: it is cut off.
+        """
+
+
+@runtime_checkable
+class Pushed(Feed, Protocol):
+    """A feed whose records a sender may push, some at a time."""
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Patterns of its files' names: a push is called as one of them (see `pushes.name`)."""
+
+    def take(self, record: Record, body: bytes, media: str) -> list[Any]:
+        """What a request holds, in its order: records as the vendor reads them, or `Unreadable`.
+
+        RefusedError where its body as a whole cannot be read, or is of another media type.
+        """
+
+    def identities(self, record: Record, items: Sequence[Any]) -> set[Hashable]:
+        """What tells records apart of which the later one counts; empty where none replaces others.
+
+        Requests that share one must not be one unit: within a file such rows may be two calls.
+        """
+
+    def open_items(
+        self, record: Record, name: str, items: Sequence[Any], content_hash: str,
+        layout: FileLayout | None,
+    ) -> Reader:  # fmt: skip
+        """Records that were taken, numbered from 1.
+
+        `layout` is that of the newest unit there is: a row of a push and one of a file are the same
+        only where they are written the same way.
         """

@@ -19,7 +19,7 @@ from callhouse.errors import CallhouseError
 
 # How files come, when, and what for, is no vendor's business: the registry reads it, every feed may
 # say it.
-DELIVERY = ("location", "marts", "tail", "watch")
+DELIVERY = ("location", "marts", "receive", "tail", "watch")
 
 
 class _Loader(yaml.BaseLoader):

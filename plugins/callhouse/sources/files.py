@@ -106,3 +106,30 @@ class LineFile:
                 )
         if held:
             yield b"".join(rest)
+
+
+class HeldFile(LineFile):
+    """Content that is in memory, and is no file. Subclasses set `content` and `content_hash`.
+
+    The hash is the caller's: the same content at another time may be another unit.
+    """
+
+    content: bytes
+    content_hash: str
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def inspect(self) -> Inspection:
+        """What the caller says of it."""
+        return Inspection(self.content_hash, len(self.content), (len(self.content), 0))
+
+    def is_unchanged(self, seen: Inspection) -> bool:  # noqa: ARG002  # the protocol's
+        """Always: it was read."""
+        return True
+
+    def _chunks(self) -> Iterator[bytes]:
+        yield self.content

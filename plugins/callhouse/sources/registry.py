@@ -18,9 +18,9 @@ import psycopg
 
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
-from callhouse.sources import document, storage
+from callhouse.sources import document, pushes, storage
 from callhouse.sources import watch as watching
-from callhouse.sources.contract import Feed, Record, Tailed
+from callhouse.sources.contract import Feed, Pushed, Record, Tailed
 
 HERE = Path(__file__).parent
 
@@ -96,6 +96,18 @@ def tail(item: Feed) -> Path | None:
         raise node.error("tail", f"'{path}' is no whole path: write /var/log/asterisk/queue_log")
     item.record_for(path.name)
     return path
+
+
+def receive(item: Feed) -> pushes.Receive | None:
+    """How the feed's records are pushed: `receive` in its YAML."""
+    node = document.read(item.file)
+    if not node.has("receive"):
+        return None
+    if not isinstance(item, Pushed):
+        raise node.error("receive", "records of this feed are not pushed")
+    for record in item.kinds:
+        pushes.name(item, record)
+    return pushes.read(node)
 
 
 def is_for_marts(item: Feed) -> bool:
@@ -177,6 +189,7 @@ def _load(settings: Settings, file: Path) -> Feed:
     loaded = cast(Feed, _mapping(vendor).load(file, settings.time_zone))
     location(loaded)
     tail(loaded)
+    receive(loaded)
     is_for_marts(loaded)
     watch(loaded)
     return loaded

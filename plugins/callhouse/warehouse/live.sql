@@ -25,6 +25,21 @@ create table if not exists ops.tail_files (
 create unique index if not exists tail_files_current
 on ops.tail_files (feed, path) where is_current;
 
+-- Requests that the receiver has landed, for as long as their senders may repeat them: one that was
+-- committed and not answered is answered as it would have been, and its bad records are not set aside
+-- once more. Several requests are one unit.
+create table if not exists ops.pushes (
+    feed text not null,
+    request_hash bytea not null,      -- sha256 of record and body
+    unit_id bigint not null references ops.units on delete cascade,
+    read_rows integer not null,
+    staged_rows integer not null,
+    quarantined_rows integer not null,
+    received_at timestamptz not null default now(),
+    primary key (feed, request_hash)
+);
+create index if not exists pushes_received on ops.pushes (received_at);
+
 -- ---------------------------------------------------------------- the rows of the days that go on
 -- Sources that a collector brings. `live.<table>` copies what is staged of them today and yesterday
 -- (made by callhouse.live.state); the staging models, kept as views in `live_intake` by dbt target

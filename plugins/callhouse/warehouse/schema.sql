@@ -52,10 +52,25 @@ create table if not exists ops.units (
 -- What a single row of the unit needs to be read again: its feed, and what only the file told.
 alter table ops.units add column if not exists feed text;
 alter table ops.units add column if not exists layout jsonb;
+do $$
+begin
+    if not exists (
+        select from pg_constraint
+        where conrelid = 'ops.units'::regclass and conname = 'units_kind_check'
+        and pg_get_constraintdef(oid) like '%push%'
+    ) then
+        alter table ops.units drop constraint if exists units_kind_check;
+        alter table ops.units add constraint units_kind_check
+        check (kind in ('file', 'tail', 'page', 'push'));
+    end if;
+end $$;
 -- A refused file may come again, after its mapping was mended; a landed one may not. The hash of a
 -- page names the unit before it as well: going back to an older content is a change.
 create unique index if not exists units_once
 on ops.units (source, record, content_hash) where status = 'landed';
+-- The newest unit of a record: pushes ask for its columns.
+create index if not exists units_newest
+on ops.units (source, record, unit_id) where status = 'landed';
 
 -- Objects of object storage that were read, so that none is fetched again to find it known.
 create table if not exists ops.landed_objects (

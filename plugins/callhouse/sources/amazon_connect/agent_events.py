@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,15 @@ from callhouse.sources.amazon_connect import fields, frames
 from callhouse.sources.amazon_connect.contacts import BEGINNINGS, METHODS
 from callhouse.sources.amazon_connect.fields import Reading
 from callhouse.sources.amazon_connect.mapping import AGENT_EVENTS, Feed
-from callhouse.sources.amazon_connect.objects import Found, Json, ObjectFile, Row, cleaned
-from callhouse.sources.contract import CallerRule
+from callhouse.sources.amazon_connect.objects import (
+    Found,
+    Json,
+    ObjectFile,
+    PushedObjects,
+    Row,
+    cleaned,
+)
+from callhouse.sources.contract import CallerRule, Unreadable
 
 TYPES = ("LOGIN", "LOGOUT", "STATE_CHANGE", "HEART_BEAT")
 STATUS_TYPES = ("ROUTABLE", "CUSTOM", "OFFLINE", "SYSTEM")
@@ -39,6 +47,16 @@ class AgentEvents(ObjectFile):
     def read(self, found: Found) -> Row | tuple[str, str]:
         """The row of an object, or (code, reason) why it makes none."""
         return read(found, self.feed)
+
+
+class PushedAgentEvents(PushedObjects, AgentEvents):
+    """Agent events that were pushed."""
+
+    def __init__(
+        self, name: str, feed: Feed, items: Sequence[str | Unreadable], content_hash: str
+    ) -> None:
+        AgentEvents.__init__(self, Path(name), feed)
+        self.hold(items, content_hash)
 
 
 def read(found: Found, feed: Feed) -> Row | tuple[str, str]:

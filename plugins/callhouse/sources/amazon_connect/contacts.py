@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from callhouse.sources.amazon_connect import fields, frames
 from callhouse.sources.amazon_connect.fields import Reading
 from callhouse.sources.amazon_connect.mapping import CONTACTS, TOLD, Caller, Feed
-from callhouse.sources.amazon_connect.objects import Found, Json, ObjectFile, Row, cleaned
+from callhouse.sources.amazon_connect.objects import (
+    Found,
+    Json,
+    ObjectFile,
+    PushedObjects,
+    Row,
+    cleaned,
+)
+from callhouse.sources.contract import Unreadable
 
 CHANNELS = ("VOICE", "CHAT", "TASK", "EMAIL")
 METHODS = (
@@ -49,6 +58,16 @@ class Contacts(ObjectFile):
     def read(self, found: Found) -> Row | tuple[str, str]:
         """The row of an object, or (code, reason) why it makes none."""
         return read(found, self.feed)
+
+
+class PushedContacts(PushedObjects, Contacts):
+    """Contact records that were pushed."""
+
+    def __init__(
+        self, name: str, feed: Feed, items: Sequence[str | Unreadable], content_hash: str
+    ) -> None:
+        Contacts.__init__(self, Path(name), feed)
+        self.hold(items, content_hash)
 
 
 def read(found: Found, feed: Feed) -> Row | tuple[str, str]:

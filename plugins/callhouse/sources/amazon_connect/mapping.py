@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from callhouse.errors import CallhouseError
 from callhouse.sources import document
-from callhouse.sources.contract import Field, Reader, Record, RefusedError
+from callhouse.sources.contract import Field, FileLayout, Reader, Record, RefusedError
 
 DEFAULT_PLAUSIBLE_FROM = datetime.date(1990, 1, 1)
 LEVELS = ("1", "2", "3", "4", "5")
@@ -179,6 +180,27 @@ class Feed:
         from callhouse.sources.amazon_connect.contacts import Contacts
 
         return (Contacts if self.record is CONTACTS else AgentEvents)(path, self)
+
+    def take(self, record: Record, body: bytes, media: str) -> list[Any]:  # noqa: ARG002
+        """Records in any of the envelopes in which AWS hands them over."""
+        from callhouse.sources.amazon_connect import envelopes
+
+        return envelopes.opened(body, media)
+
+    def identities(self, record: Record, items: Sequence[Any]) -> set[Hashable]:  # noqa: ARG002
+        """Nothing: of several versions in a unit the newest counts, too."""
+        return set()
+
+    def open_items(
+        self, record: Record, name: str, items: Sequence[Any], content_hash: str,  # noqa: ARG002
+        layout: FileLayout | None,  # noqa: ARG002
+    ) -> Reader:  # fmt: skip
+        """Objects that were pushed."""
+        from callhouse.sources.amazon_connect.agent_events import PushedAgentEvents
+        from callhouse.sources.amazon_connect.contacts import PushedContacts
+
+        kind = PushedContacts if self.record is CONTACTS else PushedAgentEvents
+        return kind(name, self, items, content_hash)
 
 
 def join(feed: Feed, instance: Feed) -> Feed:

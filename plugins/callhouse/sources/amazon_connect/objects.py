@@ -19,8 +19,9 @@ from callhouse.sources.contract import (
     Record,
     RefusedError,
     Rejected,
+    Unreadable,
 )
-from callhouse.sources.files import LineFile
+from callhouse.sources.files import HeldFile, LineFile
 
 Json = dict[str, Any]
 Row = dict[str, Any]
@@ -189,6 +190,28 @@ class ObjectFile(LineFile, ABC):
                 rest = rest[end:]
         if rest:
             yield number, rest, True
+
+
+class PushedObjects(HeldFile, ObjectFile, ABC):
+    """Objects that were pushed, each as its text."""
+
+    def hold(self, items: Sequence[str | Unreadable], content_hash: str) -> None:
+        """Take what was pushed in the place of a file."""
+        self.items = items
+        texts = (item if isinstance(item, str) else item.content.decode(*BYTES) for item in items)
+        self.content = "\n".join(texts).encode(*BYTES)
+        self.content_hash = content_hash
+
+    def _objects(self, size_bytes: int) -> Iterator[Objects]:  # noqa: ARG002
+        objects = Objects(position=1.0)
+        for number, item in enumerate(self.items, 1):
+            if isinstance(item, Unreadable):
+                text = item.content.decode(*BYTES)
+                rejected = self._rejected(number, number, item.code, item.reason, text)
+                objects.rejected.append(rejected)
+            else:
+                objects.found.append(Found(number, number, json.loads(item), item))
+        yield objects
 
 
 def _end_of_objects(content: bytes) -> int:

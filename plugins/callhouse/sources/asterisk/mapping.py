@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
-from callhouse.sources import document
+from callhouse.sources import document, pushes
 from callhouse.sources.asterisk import exchange, table
-from callhouse.sources.contract import Field, Reader, Record, RefusedError
+from callhouse.sources.contract import Field, FileLayout, Reader, Record, RefusedError
 
 DEFAULT_PLAUSIBLE_FROM = datetime.date(1990, 1, 1)
 
@@ -95,6 +97,21 @@ class Feed:
         from callhouse.sources.asterisk.queue_log import QueueLogLines
 
         return QueueLogLines(name, self, content, first_line, content_hash)
+
+    def take(self, record: Record, body: bytes, media: str) -> list[Any]:  # noqa: ARG002
+        """Lines as an exchange writes them."""
+        return pushes.lines(body, media)
+
+    def identities(self, record: Record, items: Sequence[Any]) -> set[Hashable]:  # noqa: ARG002
+        """Nothing: a line of a log has no versions."""
+        return set()
+
+    def open_items(
+        self, record: Record, name: str, items: Sequence[Any], content_hash: str,  # noqa: ARG002
+        layout: FileLayout | None,  # noqa: ARG002
+    ) -> Reader:  # fmt: skip
+        """Lines that were pushed."""
+        return self.open_lines(name, b"".join(line + b"\n" for line in items), 1, content_hash)
 
 
 join = exchange.join

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import polars as pl
 
@@ -25,7 +24,7 @@ from callhouse.sources.contract import (
     Inspection,
     Rejected,
 )
-from callhouse.sources.files import LineFile
+from callhouse.sources.files import HeldFile, LineFile
 
 
 @dataclass(frozen=True)
@@ -169,28 +168,14 @@ class QueueLog(LineFile):
         return Rejected(number, code, f"{self.name} line {number}: {reason}", None, line)
 
 
-class QueueLogLines(QueueLog):
+class QueueLogLines(HeldFile, QueueLog):
     """Lines of a queue_log that grows."""
 
     def __init__(
         self, name: str, feed: Feed, content: bytes, first_line: int, content_hash: str
     ) -> None:
-        super().__init__(Path(name), feed)
+        QueueLog.__init__(self, Path(name), feed)
         self.content, self.first_line, self.content_hash = content, first_line, content_hash
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is open."""
-
-    def inspect(self) -> Inspection:
-        """Its hash is the caller's: the same line again, further on, is another unit."""
-        return Inspection(self.content_hash, len(self.content), (len(self.content), 0))
-
-    def is_unchanged(self, seen: Inspection) -> bool:  # noqa: ARG002  # the protocol's
-        """Always: the lines were read."""
-        return True
 
     def _blocks(self) -> Iterator[bytes]:
         is_start = self.first_line == 1

@@ -5,15 +5,16 @@ from __future__ import annotations
 import codecs
 import datetime
 import re
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from callhouse.settings import Settings
-from callhouse.sources import contract, document
-from callhouse.sources.contract import Field, Reader, Record
-from callhouse.sources.delimited import pages
+from callhouse.sources import contract, document, pushes
+from callhouse.sources.contract import Field, FileLayout, Reader, Record
+from callhouse.sources.delimited import objects, pages
 from callhouse.sources.delimited.records import RECORDS
 from callhouse.sources.document import Node, near
 
@@ -139,6 +140,28 @@ class Feed:
         from callhouse.sources.delimited.rows import DelimitedReader  # polars takes long to import
 
         return DelimitedReader(path, self.mapping_for(path.name), self)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Patterns of all its records."""
+        return tuple(pattern for mapping in self.records for pattern in mapping.files)
+
+    def take(self, record: Record, body: bytes, media: str) -> list[Any]:  # noqa: ARG002
+        """JSON objects with the columns of the record's files by name."""
+        return objects.taken(body, media)
+
+    def identities(self, record: Record, items: Sequence[Any]) -> set[Hashable]:
+        """Keys of the records, or the plans that they are parts of."""
+        return objects.identities(self.mapping_for(pushes.name(self, record)), items)
+
+    def open_items(
+        self, record: Record, name: str, items: Sequence[Any], content_hash: str,  # noqa: ARG002
+        layout: FileLayout | None,
+    ) -> Reader:  # fmt: skip
+        """Objects that were pushed, as lines of a file with the columns of the newest one."""
+        from callhouse.sources.delimited.rows import PushedObjects
+
+        return PushedObjects(name, self.mapping_for(name), self, items, content_hash, layout)
 
 
 # ------------------------------------------------------------------------------ reading YAML

@@ -6,11 +6,8 @@ is due again. It is handed over when all of its pages are there and fit together
 
 from __future__ import annotations
 
-import csv
 import datetime
 import email.utils
-import io
-import json
 import re
 import tempfile
 import time
@@ -25,6 +22,7 @@ from urllib.parse import urlencode, urlsplit
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 from callhouse.sources import document
+from callhouse.sources.delimited import objects
 from callhouse.sources.document import Node
 from callhouse.sources.storage import RemoteFile
 
@@ -225,7 +223,7 @@ class _Reading:
         self.number = 0  # pages that are there
         self.token = ""  # of the next one
         self.total: int | None = None
-        self._key = _key_columns(mapping)
+        self._key = objects.key_columns(mapping)
         self._before: dict[tuple[_Key, ...], int] = {}  # keys of each page → its number
         self._tokens: set[str] = set()
         self._size = endpoint.size[1] if endpoint.size else None
@@ -261,7 +259,7 @@ class _Reading:
             raise _MismatchError(f"page {self.number} repeats a record: its pages have shifted")
         self._before[keys] = self.number
         for key, record in zip(keys, page.records, strict=True):
-            self.lines[key] = _line(self.mapping, _cells(record, self.mapping.needed))
+            self.lines[key] = objects.line(self.mapping, objects.cells(record, self.mapping.needed))
         self._tokens.add(self.token)
         self.token = page.next_token
         if self.endpoint.token:
@@ -275,7 +273,7 @@ class _Reading:
         return is_last
 
     def _keys(self, page: _Page) -> tuple[_Key, ...]:
-        return tuple(tuple(_cells(record, self._key)) for record in page.records)
+        return tuple(tuple(objects.cells(record, self._key)) for record in page.records)
 
 
 class Pages:
@@ -318,7 +316,7 @@ class Pages:
         with tempfile.TemporaryDirectory(dir=downloads) as folder:
             path = Path(folder) / endpoint.name(start)
             # In an order of its own: the vendor's may change from reading to reading.
-            text = "".join([_line(mapping, mapping.needed), *sorted(lines)])
+            text = "".join([objects.line(mapping, mapping.needed), *sorted(lines)])
             path.write_bytes(text.encode("utf-8", "replace"))
             yield path
 
@@ -453,7 +451,7 @@ class Pages:
                 f"got no token ({tokens.url} answers with {status})",
                 _seconds(headers.get("retry-after")),
             )
-        token = _at(_json(body), "access_token") if status == 200 else None
+        token = objects.at(_json(body), "access_token") if status == 200 else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise CallhouseError(
                 f"{tokens.url} gives no token ({status}): check 'auth' in {self.feed.file.name} "
@@ -499,61 +497,18 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _json(body: bytes) -> Any:
-    """Numbers stay the text that they were: nothing is rounded."""
     try:
-        return json.loads(body, parse_int=str, parse_float=str, parse_constant=str)
+        return objects.load(body)
     except (ValueError, RecursionError):
         raise _AgainError("is no whole JSON") from None
 
 
 def _parsed(endpoint: Endpoint, body: bytes) -> _Page:
     answer = _json(body)
-    records = _at(answer, endpoint.records)
+    records = objects.at(answer, endpoint.records)
     if not isinstance(records, list) or not all(isinstance(item, dict) for item in records):
         raise _AgainError(f"has no list of records at {endpoint.records}")
-    total = _at(answer, endpoint.total) if endpoint.total else None
-    token = _at(answer, endpoint.next_token) if endpoint.next_token else None
+    total = objects.at(answer, endpoint.total) if endpoint.total else None
+    token = objects.at(answer, endpoint.next_token) if endpoint.next_token else None
     is_number = isinstance(total, str) and total.isascii() and total.isdigit()
-    return _Page(records, int(str(total)) if is_number else None, _text(token))
-
-
-def _at(value: Any, path: str) -> Any:
-    """What lies at a dotted path, numbers for places in lists; None where nothing does."""
-    for part in path.split("."):
-        if isinstance(value, dict):
-            value = value.get(part)
-        elif isinstance(value, list) and part.isascii() and part.isdigit():
-            value = value[int(part)] if int(part) < len(value) else None
-        else:
-            return None
-    return value
-
-
-def _text(value: Any) -> str:
-    """A value as a cell: lists of single values with commas, deeper ones as JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return re.sub(r"[\r\n]+", " ", value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
-        return ",".join(_text(item) for item in value)
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-def _cells(record: Any, columns: Sequence[str]) -> list[str]:
-    return [_text(_at(record, name)) for name in columns]
-
-
-def _key_columns(mapping: RecordMapping) -> Sequence[str]:
-    """Columns that tell one record from another: all of them, where the key is in none."""
-    own = {item.field.name: item.columns for item in mapping.columns}
-    key = [column for name in mapping.record.key for column in own.get(name, ())]
-    return key or mapping.needed
-
-
-def _line(mapping: RecordMapping, cells: Sequence[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, delimiter=mapping.delimiter, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    return _Page(records, int(str(total)) if is_number else None, objects.text(token))

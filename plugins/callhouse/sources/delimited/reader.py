@@ -59,6 +59,7 @@ class DelimitedFile(LineFile):
     def __init__(self, path: Path, mapping: RecordMapping, feed_file: str) -> None:
         super().__init__(path)
         self.mapping, self.feed_file = mapping, feed_file
+        self.first_line = 1
 
     # ------------------------------------------------------------------------------ bytes
     def _chunks(self) -> Iterator[bytes]:
@@ -186,12 +187,15 @@ class DelimitedFile(LineFile):
             header = self._headerless(max(set(widths), key=widths.count))
         else:
             header = self._named(sample[0])
+        self._keep(header)
+        return header
+
+    def _keep(self, header: Header) -> None:
         self.layout = {
             "header": None if header.line is None else header.line.hex(),
             "width": header.width,
             "encoding": self._encoding,
         }
-        return header
 
     def _named(self, line: bytes) -> Header:
         """The columns that a header line names."""
@@ -259,7 +263,7 @@ class DelimitedFile(LineFile):
     # ------------------------------------------------------------------------------ rows
     def rows(self, header: Header, size_bytes: int) -> Iterator[RawRows]:
         """Blocks of rows in file order. Line numbers count every line of the file from 1."""
-        line_number = 1
+        line_number = self.first_line
         done = 0
         is_first = True
         carried: list[bytes] = []  # lines of a quoted row that goes on in the next block

@@ -9,17 +9,19 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from callhouse.security.redaction import redacted
-from callhouse.sources import contract
-from callhouse.sources.contract import Batch, FileLayout, Inspection, Rejected
-from callhouse.sources.delimited import records, zones
+from callhouse.sources import contract, pushes
+from callhouse.sources.contract import Batch, FileLayout, Inspection, Rejected, Unreadable
+from callhouse.sources.delimited import objects, records, zones
 from callhouse.sources.delimited.mapping import Clock, Column, Condition, Feed, RecordMapping
-from callhouse.sources.delimited.reader import DelimitedFile, RawRows
+from callhouse.sources.delimited.reader import DelimitedFile, Header, RawRows
+from callhouse.sources.files import HeldFile
 
 TOLERANCE_SECONDS = 2  # METRICS.md, ruling 1
 # From so many rows on, nearly all of which say so, a duration's unit is another one.
@@ -83,6 +85,68 @@ class DelimitedReader(DelimitedFile):
     def again(self, kept: Sequence[Rejected], layout: FileLayout | None) -> Batch:
         """Rows that were set aside, under the columns of their file."""
         return convert(self.rows_again(kept, layout), self.mapping, self.feed, self.name)
+
+
+class PushedObjects(HeldFile, DelimitedReader):
+    """Objects that were pushed, as lines under the columns of the newest unit, if there is one."""
+
+    def __init__(
+        self, name: str, mapping: RecordMapping, feed: Feed,
+        items: Sequence[dict[str, Any] | Unreadable], content_hash: str, layout: FileLayout | None,
+    ) -> None:  # fmt: skip
+        DelimitedReader.__init__(self, Path(name), mapping, feed)
+        self.content_hash = content_hash
+        self.columns = list(mapping.names or mapping.needed)
+        is_headerless = mapping.header == "no"
+        before = layout or {}
+        if not is_headerless and before.get("header") and before["encoding"] == self._encoding:
+            found = self._cells(bytes.fromhex(before["header"]))
+            if set(mapping.needed) <= {cell.strip() for cell in found}:
+                self.columns = [cell.strip() for cell in found]
+        self.head = b"" if is_headerless else self._line(self.columns)
+        self.first_line = 1 if is_headerless else 0
+        self.unreadable: list[Rejected] = []
+        lines = [self._written(number, item) for number, item in enumerate(items, 1)]
+        self.content = b"".join([self.head, *lines])
+
+    def header(self) -> Header:
+        """The columns that are known already."""
+        line = self.head.rstrip(b"\n")
+        header = self._named(line) if line else self._headerless(len(self.columns))
+        self._keep(header)
+        return header
+
+    def batches(self, seen: Inspection) -> Iterator[Batch]:
+        """Typed rows, and what is none."""
+        unreadable, self.unreadable = self.unreadable, []
+        for batch in super().batches(seen):
+            rejected = batch.rejected + unreadable
+            read = batch.read + len(unreadable)
+            # The header is ours, and blank lines stand for what is unreadable.
+            yield replace(batch, rejected=rejected, read=read, header_rows=0, blank_lines=0)
+            unreadable = []
+
+    def _line(self, values: Sequence[str]) -> bytes:
+        return objects.line(self.mapping, values).encode(self._encoding)
+
+    def _written(self, number: int, item: dict[str, Any] | Unreadable) -> bytes:
+        """The line of an item; an empty one where it has none."""
+        if isinstance(item, Unreadable):
+            fault = item
+        else:
+            values = objects.cells(item, self.columns)
+            code, reason = "no_column", "has none of the columns that the mapping names"
+            if any(values):
+                try:
+                    return self._line(values)
+                except UnicodeEncodeError:
+                    code, reason = "encoding", f"holds what {self._encoding} has no byte for"
+                except ValueError as error:
+                    code, reason = "column_count", str(error)
+            fault = Unreadable(code, reason, pushes.written(item))
+        reason = f"{self.name} line {number}: {fault.reason}"
+        self.unreadable.append(Rejected(number, fault.code, reason, None, fault.content))
+        return b"\n"
 
 
 def convert(raw: RawRows, mapping: RecordMapping, feed: Feed, file_name: str) -> Batch:
