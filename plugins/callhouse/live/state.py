@@ -255,7 +255,8 @@ def _forget(
     connection: psycopg.Connection, source: str, first_day: datetime.date, copies: list[str]
 ) -> None:
     """Rows of days that are over go: staging and the marts have them."""
-    for name in (*copies, "queue_visits", "agent_connections", "agent_states", "usual_quarters"):
+    kept = ("queue_visits", "agent_connections", "agent_states", "usual_quarters", "day_totals")
+    for name in (*copies, *kept):
         connection.execute(
             sql.SQL("delete from {} where source = %s and business_day < %s").format(
                 sql.Identifier("live", name)
