@@ -73,6 +73,19 @@ CSS = """\
 }
 .dashboard-markdown { font-size: 13px; line-height: 1.55; }
 """
+# Boards that ask by themselves hang on walls as well: on a large screen they are read from afar,
+# their first row, which is what it is about, from the other end of the room.
+WALL_CSS = """\
+@media (min-width: 1600px) {
+  .dashboard-component-chart-holder .header-title { font-size: 18px; }
+  .dashboard-component-chart-holder td { font-size: 18px !important; padding: 4px 6px !important; }
+  .dashboard-component-chart-holder th { font-size: 14px !important; }
+  .grid-content > div:first-of-type td.right-border-only { white-space: nowrap; }
+  .grid-content > div:first-of-type td:not(.right-border-only) {
+    font-size: 44px !important; line-height: 1.2 !important; font-weight: 600;
+  }
+}
+"""
 
 
 def dashboard(
@@ -82,7 +95,7 @@ def dashboard(
     return {
         "dashboard_title": board.title,
         "description": board.description,
-        "css": CSS,
+        "css": CSS + (WALL_CSS if board.refresh_seconds else ""),
         "slug": board.slug,
         "certified_by": None,
         "certification_details": None,
