@@ -31,7 +31,7 @@ import pytest
 from tests.faults import nemesis
 
 from callhouse import transform, warehouse
-from callhouse.bi import floor, layout, render
+from callhouse.bi import floor, layout, ledger, render
 from callhouse.runner import postgres
 from callhouse.security import login_password, people
 from callhouse.settings import Settings
@@ -126,22 +126,23 @@ class Tile:
 
 def tiles() -> list[Tile]:
     """What the board asks for, as Superset writes it."""
-    datasets = {dataset.name: dataset for dataset in floor.datasets()}
+    datasets = {d.name: d for d in (*floor.datasets(), *ledger.datasets())}
     found = []
     for tile in layout.load(render.BOARDS / "live_floor.yaml", "en").tiles:
-        if (dataset := datasets.get(str(tile.dataset))) is None:
+        if tile.chart in layout.WORDS_ONLY:
             continue
-        metrics = {metric.name: metric.expression for metric in dataset.metrics}
-        by = ", ".join(tile.dimensions)
-        shown = ", ".join([by, *(f"{metrics[name]} as {name}" for name in tile.metrics)])
-        where = " and ".join(f"{name} is {value}".lower() for name, value in tile.only.items())
-        found.append(
-            Tile(
-                tile.name,
-                f"select {shown} from bi.{dataset.relation} "
-                f"{f'where {where} ' if where else ''}group by {by} limit 1000",
-            )
+        expressions = {m.name: m.expression for m in datasets[tile.dataset].metrics}
+        by = [str(name) for name in tile.options.get("dimensions", tile.options.get("columns"))]
+        shown = ", ".join([*by, *(f"{expressions[name]} as {name}" for name in tile.metrics)])
+        where = [f"{name} = '{value}'" for name, value in tile.options.get("only", {}).items()]
+        where += [f"{name} <> '{value}'" for name, value in tile.options.get("without", {}).items()]
+        grouped = f"group by {', '.join(by)} order by {''.join(tile.metrics[:1])} desc"
+        statement = (
+            f"select {shown} from bi.{tile.dataset} "
+            f"{'where ' + ' and '.join(where) if where else ''} "
+            f"{grouped if tile.metrics else ''} limit 1000"
         )
+        found.append(Tile(tile.name, statement))
     return found
 
 
@@ -297,6 +298,7 @@ def test_the_floor_keeps_up(
     stop.set()
     for thread in (writer, *looking):
         thread.join()
+    assert set(times) == {tile.name for tile in tiles()}
     done.set()
     for thread in measured:
         thread.join()

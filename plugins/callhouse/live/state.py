@@ -92,36 +92,35 @@ def _make_copy(connection: psycopg.Connection, record: Record) -> None:
         connection.execute(sql.SQL(statement).format(sql.Identifier(_name(record))))
 
     wanted = _columns(connection, record.table)
-    if _columns(connection, f"live.{_name(record)}") == wanted:
-        return
-    run("drop table if exists live.{0} cascade")
-    run("create table live.{0} (like staging.{0})")
-    run("create index on live.{0} (source, business_day)")
-    names, parts = {column for column, _ in wanted}, []
+    names, indexes, parts = {column for column, _ in wanted}, ["(source, business_day)"], []
     if _is_of_calls(record) and "call_id" in names:
-        run("create index on live.{0} (source, call_id)")
-        parts.append(
-            "select r.* from live.touched_calls as t "
-            "inner join live.{0} as r on r.source = t.source and r.call_id = t.call_id"
-        )
+        indexes.append("(source, call_id)")
+        parts.append(_touched("call"))
     if record.heads and "call_id" in names and "agent_id" in names:
-        run("create index on live.{0} (source, agent_id, event_at)")
-        run("create index on live.{0} (source) where call_id is null and agent_id is null")
-        parts.append(
-            "select r.* from live.touched_agents as t inner join live.{0} as r "
-            "on r.source = t.source and r.agent_id = t.agent_id where r.call_id is null"
-        )
+        indexes.append("(source, agent_id, event_at)")
+        indexes.append("(source) where call_id is null and agent_id is null")
+        parts.append(_touched("agent", "and r.call_id is null"))
         # Of the whole exchange.
         parts.append("select r.* from live.{0} as r where r.call_id is null and r.agent_id is null")
     elif not parts and "agent_id" in names:
-        run("create index on live.{0} (source, agent_id)")
-        parts.append(
-            "select r.* from live.touched_agents as t "
-            "inner join live.{0} as r on r.source = t.source and r.agent_id = t.agent_id"
-        )
+        indexes.append("(source, agent_id)")
+        parts.append(_touched("agent"))
     if not parts:  # of a bill: no state is made of it
         parts.append("select * from live.{0}")
-    run(f"create view live_rows.{{0}} as {' union all '.join(parts)}")
+    if _columns(connection, f"live.{_name(record)}") != wanted:
+        run("drop table if exists live.{0} cascade")
+        run("create table live.{0} (like staging.{0})")
+        for index in indexes:
+            run(f"create index on live.{{0}} {index}")
+    run(f"create or replace view live_rows.{{0}} as {' union all '.join(parts)}")
+
+
+def _touched(kind: str, more: str = "") -> str:
+    """Rows of the touched calls or agents: `offset 0` keeps it to one look into the index each."""
+    return (
+        f"select r.* from live.touched_{kind}s as t cross join lateral (select * from live.{{0}} "  # noqa: S608
+        f"as r where r.source = t.source and r.{kind}_id = t.{kind}_id {more} offset 0) as r"
+    )
 
 
 def _columns(connection: psycopg.Connection, table: str) -> list[tuple[str, str]]:
@@ -241,8 +240,9 @@ def move(
             ),
         )
     # Planning these views costs a hundred times their execution for a few calls: a session that
-    # stays, as a collector's does, keeps their plans. Landing has turned nested loops off.
-    connection.execute("set local enable_nestloop = on")
+    # stays, as a collector's does, keeps their plans. Landing has turned nested loops off, and so it
+    # stays: a plan that is made with a few calls must do for what was written in an hour without a
+    # server, too.
     connection.execute("set local plan_cache_mode = force_generic_plan")
     connection.execute("select live.renew(%s)", [source])
     run(

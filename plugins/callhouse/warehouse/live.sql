@@ -190,7 +190,8 @@ declare
     step record;
     sums text := case tg_table_name
         when 'queue_visits' then
-            'max(target_seconds), %1$s count(*), %1$s sum(calls_offered), '
+            'case when queue_id is not null then max(target_seconds) end, '
+            '%1$s count(*), %1$s sum(calls_offered), '
             '%1$s sum(calls_answered), %1$s sum(calls_abandoned), '
             '%1$s sum(answered_within_target), %1$s sum(answered_waits), '
             '%1$s coalesce(sum(answered_wait_seconds), 0), 0, 0, 0'
@@ -207,7 +208,7 @@ begin
         execute format(
             'insert into live.day_totals as t '
             'select source, business_day, queue_id, team_id, region_code, agent_id, '
-            'max(queue_name), ' || sums || ' from %2$I group by source, business_day, '
+            'case when queue_id is not null then max(queue_name) end, ' || sums || ' from %2$I group by source, business_day, '
             'grouping sets ((queue_id), (team_id), (region_code), (agent_id), '
             '(queue_id, team_id, region_code, agent_id)) '
             'on conflict (source, business_day, queue_id, team_id, region_code, agent_id) '
