@@ -74,7 +74,7 @@ class Exchange:
             began, done = time.monotonic(), 0
             while later or not stop.is_set():
                 due = int((time.monotonic() - began) * self.rate) - done
-                lines = []
+                lines: list[str] = []
                 while due > len(lines):
                     now = time.monotonic()
                     if later and (later[0][0] <= now or stop.is_set()):
@@ -132,7 +132,7 @@ def tiles() -> list[Tile]:
         if tile.chart in layout.WORDS_ONLY:
             continue
         expressions = {m.name: m.expression for m in datasets[tile.dataset].metrics}
-        by = [str(name) for name in tile.options.get("dimensions", tile.options.get("columns"))]
+        by = [str(name) for name in tile.options.get("dimensions") or tile.options["columns"]]
         shown = ", ".join([*by, *(f"{expressions[name]} as {name}" for name in tile.metrics)])
         where = [f"{name} = '{value}'" for name, value in tile.options.get("only", {}).items()]
         where += [f"{name} <> '{value}'" for name, value in tile.options.get("without", {}).items()]
