@@ -25,6 +25,8 @@ from callhouse.transform.dbt import Report
 
 # What the state is made of; dbt adds what these are made of.
 MODELS = ("fct_queue_visits", "fct_agent_connections", "fct_agent_states")
+# Bytes of a copy, beyond four times of before, from which on plans are made anew.
+PLANNED_ANEW = 128 * 1024
 
 
 def install(settings: Settings, report: Report = print) -> None:
@@ -240,15 +242,28 @@ def move(
             ),
         )
     # Planning these views costs a hundred times their execution for a few calls: a session that
-    # stays, as a collector's does, keeps their plans. Landing has turned nested loops off, and so it
-    # stays: a plan that is made with a few calls must do for what was written in an hour without a
-    # server, too.
+    # stays, as a collector's does, keeps their plans. Nested loops stay off, as in all landing: a
+    # plan that was made for a few calls must do for what was written in an hour, too.
     connection.execute("set local plan_cache_mode = force_generic_plan")
+    _plan_anew(connection, record)
     connection.execute("select live.renew(%s)", [source])
     run(
         "update live.sources as s set newest_event_at = o.newest_event_at from ops.sources as o "
         "where s.source = %(source)s and o.source = s.source"
     )
+
+
+def _plan_anew(connection: psycopg.Connection, record: Record) -> None:
+    """Let go of plans that were made for a much smaller table: they read the whole of it."""
+    size, planned = warehouse.one(
+        connection,
+        "select pg_relation_size(%s), "
+        "coalesce(nullif(current_setting('callhouse.planned_size', true), ''), '0')::bigint",
+        [f"live.{_name(record)}"],
+    )
+    if size > 4 * planned + PLANNED_ANEW:
+        connection.execute("discard plans")
+        connection.execute("select set_config('callhouse.planned_size', %s, false)", [str(size)])
 
 
 def _forget(

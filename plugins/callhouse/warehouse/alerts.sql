@@ -265,7 +265,8 @@ begin
             select distinct b.scope_type, b.scope_id
             from (
                 select t.source, t.queue_id, t.team_id, t.agent_id, t.region_code
-                from live.day_totals as t where t.source = any(silent)
+                from live.day_totals as t
+                where t.source = any(silent) and (t.queue_id is null or t.agent_id is null)
                 union all
                 select a.source, null, a.team_id, a.agent_id, a.region_code
                 from live.agent_states as a where a.source = any(silent)
