@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -34,7 +35,8 @@ def install(settings: Settings, report: Report = print) -> None:
 
     While dbt replaces the views nothing is moved; the rebuild at the end catches up.
     """
-    current = hashlib.sha256(dbt.project_hash(settings).encode() + registry.tables()).hexdigest()
+    made_of = (dbt.project_hash(settings).encode(), registry.tables(), Path(__file__).read_bytes())
+    current = hashlib.sha256(b"".join(made_of)).hexdigest()
     with warehouse.connect(settings) as connection:
         made = "select coalesce(obj_description('live_intake'::regnamespace), '')"
         if warehouse.one(connection, made)[0] == current:

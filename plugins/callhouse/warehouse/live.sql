@@ -153,15 +153,7 @@ create table if not exists live.usual_quarters (
 
 -- What a day has come to so far, so that nobody adds up its calls again and again: a row per queue,
 -- team, region and agent, the other columns of which are null, and one per group of calls that have
--- all four in common. Triggers keep it. Sums of before are wanted when it is made: until the rebuild
--- that this asks for, no state is moved.
-do $$
-begin
-    if to_regclass('live.day_totals') is null then
-        comment on schema live_intake is null;
-    end if;
-end
-$$;
+-- all four in common. Triggers keep it.
 create table if not exists live.day_totals (
     source text not null,
     business_day date not null,
@@ -252,6 +244,16 @@ begin
             );
         end loop;
     end loop;
+    -- Of an instance that had calls before it had totals: they are counted as they come back.
+    if not exists (select from live.day_totals) then
+        foreach name in array array['queue_visits', 'agent_connections']
+        loop
+            execute format('create temporary table kept on commit drop as table live.%I', name);
+            execute format('truncate live.%I', name);
+            execute format('insert into live.%I select * from kept', name);
+            drop table kept;
+        end loop;
+    end if;
 end
 $$;
 
