@@ -83,6 +83,7 @@ WALL_CSS = """\
   .grid-content > div:first-of-type td.right-border-only { white-space: nowrap; }
   .grid-content > div:first-of-type td:not(.right-border-only) {
     font-size: 44px !important; line-height: 1.2 !important; font-weight: 600;
+    min-width: 0 !important; /* else 4.3 of these letters */
   }
 }
 """
