@@ -73,8 +73,8 @@ CSS = """\
 }
 .dashboard-markdown { font-size: 13px; line-height: 1.55; }
 """
-# Boards that ask by themselves hang on walls as well: on a large screen they are read from afar,
-# their first row, which is what it is about, from the other end of the room.
+# A board that asks by itself and opens with one tile hangs on walls as well: on a large screen it
+# is read from afar, that tile from the other end of the room.
 WALL_CSS = """\
 @media (min-width: 1600px) {
   .dashboard-component-chart-holder .header-title { font-size: 18px; }
@@ -96,7 +96,7 @@ def dashboard(
     return {
         "dashboard_title": board.title,
         "description": board.description,
-        "css": CSS + (WALL_CSS if board.refresh_seconds else ""),
+        "css": CSS + (WALL_CSS if board.refresh_seconds and len(board.rows[0].tiles) == 1 else ""),
         "slug": board.slug,
         "certified_by": None,
         "certification_details": None,
