@@ -1,4 +1,4 @@
-"""The live floor in a browser: it moves by itself, and says when the lane is silent."""
+"""The live floor in a browser: it moves, says when the lane is silent, and leads to an agent."""
 
 from __future__ import annotations
 
@@ -64,6 +64,22 @@ def test_the_board_moves_by_itself_and_says_when_the_lane_is_silent(
         finally:
             supervisor.start("collector")
         assert until(lambda: "STALE" not in first_tile(seen), 120), first_tile(seen)
+        seen.page.set_viewport_size({"width": 1920, "height": 1080})  # a screen on the wall
+        seen.page.wait_for_timeout(2000)
+        seen.page.screenshot(path=str(artefacts / "live_floor_wall.png"))
+        # Of an agent who talks: it has a conversation today.
+        row = seen.page.locator("tr", has_text="talk").filter(
+            has=seen.page.locator("a[href^='/boards/live_day/']")
+        )
+        agent = row.first.locator("td").nth(1).inner_text().strip()
+        with seen.page.expect_navigation(url="**/dashboard/live_day/**"):
+            row.first.locator("a").click()
+        seen.wait_until_drawn("live_day", 4)
+        found = [row["agent_name"] for rows in seen.tiles.values() for part in rows
+                 for row in part if "agent_name" in row]  # fmt: skip
+        assert found and set(found) == {agent}, (agent, set(found))
+        seen.page.screenshot(path=str(artefacts / "live_day.png"))
+        assert (seen.errors(), seen.outside) == ([], [])
     with visit("manager_gd") as seen:
         seen.open(SLUG, 1)
         seen.page.screenshot(path=str(artefacts / "live_floor_manager_gd.png"))

@@ -56,7 +56,9 @@ records:
 """
 
 
-def land(settings: Settings, folder: Path, name: str, day: date, numbers: range) -> None:
+def land(
+    settings: Settings, folder: Path, name: str, day: date, numbers: range, source: str = SOURCE
+) -> None:
     """A file of calls of `day`; every third was abandoned."""
     file = folder / f"{name}.csv"
     with file.open("w", encoding="utf-8", newline="") as handle:
@@ -69,7 +71,7 @@ def land(settings: Settings, folder: Path, name: str, day: date, numbers: range)
                  "answered" if answered else "abandoned", "" if answered else "queue",
                  f"{day} 09:{number:02}:00", 5, 60 if answered else "")
             )  # fmt: skip
-    (result,) = landing.land(settings, SOURCE, [file])
+    (result,) = landing.land(settings, source, [file])
     assert (result.status, result.quarantined) == ("landed", 0)
 
 
@@ -369,3 +371,34 @@ def test_only_who_sees_all_calls_reads_the_ledger(shop: Settings) -> None:
             assert days > 0
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 own.execute("select * from ops.units")
+
+
+def test_what_is_on_the_floor_only_is_in_no_day(shop: Settings, tmp_path: Path) -> None:
+    """It was built into the days that other feeds brought, unfinished, and could hold them."""
+    day = date(2026, 3, 9)
+    feed = FEED.replace("feed: shop", "feed: stall") + "marts: false\n"
+    (shop.feeds_directory / "stall.yaml").write_text(feed, encoding="utf-8")
+    land(shop, tmp_path, "stall_1", day, range(20, 25), source="stall")
+    assert transform.pending(shop) == 0
+    land(shop, tmp_path, "beside", day, range(CALLS))
+    build_id = transform.claim(shop)
+    assert build_id is not None
+    transform.build(shop, build_id, dbt.quiet)
+    # The floor goes on while the day is audited.
+    land(shop, tmp_path, "stall_2", day, range(25, 30), source="stall")
+    assert transform.audit(shop, build_id, dbt.quiet) == {}
+    transform.publish(shop, build_id)
+    for relation in ("fct_calls", "fct_queue_visits", "agg_queue_15min", "agg_calls_daily"):
+        found = f"select distinct source from marts.{relation} where business_day = '{day}'"
+        assert asked(shop, found) == [(SOURCE,)], relation
+    assert asked(shop, f"select source, balance from bi.fct_day_balances "
+                 f"where business_day = '{day}' and source <> '{SOURCE}'") == []  # fmt: skip
+    assert asked(
+        shop, "select unit_name, staged_rows, missing_rows from bi.fct_landed_units "
+        "where source = 'stall' order by unit_id"
+    ) == [("stall_1.csv", 5, 0), ("stall_2.csv", 5, 0)]  # fmt: skip
+    mapping = shop.feeds_directory / "stall.yaml"
+    mapping.write_text(feed.replace("false", "true"), encoding="utf-8")
+    transform.mark(shop, None, "the stall is for the marts now")
+    marked = f"select count(*) > 0 from ops.dirty_marks where business_day = '{day}'"
+    assert asked(shop, marked) == [(True,)]

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from callhouse import transform, warehouse
 from callhouse.errors import CallhouseError
@@ -26,7 +28,7 @@ from callhouse.simulate.states import sessions
 FEED, CALLS, SEED = "exchange", 250, 5
 TICKS = [6 * 3600, *range(9 * 3600, 20 * 3600, 2750), 24 * 3600 - 1]
 REFUSED = ("overflow_full", "overflow_empty", "overflow_diverted", "closed")
-TABLES = ("queue_visits", "agent_connections", "agent_states")
+TABLES = ("queue_visits", "agent_connections", "agent_states", "day_totals")
 Told = dict[str, Any]
 
 
@@ -105,14 +107,17 @@ def rows(settings: Settings, table: str) -> Counter[str]:
     with warehouse.connect(settings) as connection:
         return Counter(
             text for (text,) in connection.execute(
-                f"select to_jsonb(t)::text from live.{table} as t"
+                f"select to_jsonb(t)::text from live.{table} as t "
+                f"{'where visits + connections > 0' if table == 'day_totals' else ''}"
             )
         )  # fmt: skip
 
 
 def test_each_moment_of_a_day_is_told_as_it_was(floor: Floor) -> None:
     seen_waiting = seen_busy = 0
-    for tick in TICKS:
+    # Whatever day it is, somebody waits at one of them.
+    longest = max(floor.legs, key=lambda leg: (leg.queue_end or 0) - (leg.queue_start or 0))
+    for tick in sorted({*TICKS, ((longest.queue_start or 0) + (longest.queue_end or 0)) // 2}):
         floor.play_to(tick)
         told = floor.told(tick)
         waits = [
@@ -283,3 +288,46 @@ def test_days_of_the_floor_only_are_not_built(floor: Floor) -> None:
         assert transform.mark(floor.settings, None, "again") == 0
     finally:
         mapping.write_text(kept)
+
+
+def test_what_a_day_usually_brings_is_the_mean_of_its_weekday(floor: Floor) -> None:
+    """By hand: of a quarter that brought 4 and 8 calls, and one that brought 2 and 2."""
+    floor.play_to(20 * 3600)
+    moment = floor.epoch + 10 * 3600 + 450  # within the first of them
+    with warehouse.connect(floor.settings) as connection:
+        (queue,) = warehouse.one(connection, "select min(queue_id) from bi.live_queues")
+        brought = [
+            (7, "09:45", 2), (7, "10:00", 4), (14, "09:45", 2), (14, "10:00", 8),
+            (6, "10:00", 100), (63, "10:00", 100),  # another weekday, and too long ago
+        ]  # fmt: skip
+        connection.execute("set role callhouse_owner")
+        for days, local, calls in brought:
+            day = floor.day - timedelta(days=days)
+            connection.execute("select ops.ensure_month('agg_queue_15min', %s)", [day])
+            row = {
+                "business_day": str(day), "local_interval": local, "source": FEED,
+                "queue_id": queue, "interval_start_at": f"{day} {local} Asia/Shanghai",
+                "calls_offered": calls, "calls_answered": calls, "calls_abandoned": 0,
+            }  # fmt: skip
+            columns = sql.SQL(", ").join(map(sql.Identifier, row))
+            connection.execute(
+                sql.SQL(
+                    "insert into marts.agg_queue_15min ({0}) select {0} "
+                    "from jsonb_populate_record(null::marts.agg_queue_15min, %s)"
+                ).format(columns),
+                [Jsonb(row)],
+            )
+        connection.execute("reset role")
+        connection.execute(
+            "select set_config('callhouse.clock', to_timestamp(%s)::text, true)", [moment]
+        )
+        connection.execute("select live.learn(%s)", [FEED])
+        learned = connection.execute(
+            "select to_char(interval_start_at at time zone 'Asia/Shanghai', 'HH24:MI'), days, "
+            "calls_offered from live.usual_quarters order by 1"
+        ).fetchall()
+        assert learned == [("09:45", 2, 2), ("10:00", 2, 6)]
+        # The last fifteen minutes lie in both, half and half.
+        usual = "select usual_offered_15min from bi.live_queues where queue_id = %s"
+        assert warehouse.one(connection, usual, [queue])[0] == pytest.approx(1 + 3)
+        connection.rollback()

@@ -241,6 +241,7 @@ def test_chain_from_dashboard_to_column_is_whole() -> None:
         "channels",
         "data_quality",
         "executive_summary",
+        "live_day",
         "live_floor",
         "operations_overview",
         "product_line_peaks",
@@ -421,6 +422,15 @@ def test_filters_are_carried_by_their_column_and_a_clicked_value_wins() -> None:
     carried = board_links.carry(chosen, origin, target)
     assert carried["B-queue"]["extraFormData"] == {"filters": [clicked]}
     assert carried["B-queue"]["filterState"] == {"value": ["Cards"], "label": "Cards"}
+
+
+def test_a_link_names_values_of_columns_that_the_board_has_filters_for() -> None:
+    target = [native("B-time", None), native("B-agent", "agent_name")]
+    named = board_links.name({"agent_name": ["Li Na", "O'Neil"], "nowhere": ["x"]}, target)
+    assert set(named) == {"B-agent"}
+    clause = {"col": "agent_name", "op": "IN", "val": ["Li Na", "O'Neil"]}
+    assert named["B-agent"]["extraFormData"] == {"filters": [clause]}
+    assert named["B-agent"]["filterState"]["value"] == ["Li Na", "O'Neil"]
 
 
 def test_query_context_asks_for_what_the_chart_shows(catalogue: Catalogue, boards: Path) -> None:

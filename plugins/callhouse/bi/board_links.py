@@ -3,6 +3,7 @@
 A link in a text tile is the same for everybody, and Superset keeps what somebody chose under a key
 in the page's own address. So the link leads here: the address it was followed from tells the board
 and the key, and the choice is put into the other board's address, by column instead of by board.
+A link that names values itself, `/boards/<slug>/?agent_name=Li%20Na`, is taken at its word instead.
 Imported by superset_config.py's modules: no Superset at import.
 """
 
@@ -29,6 +30,9 @@ def serve(app: Any) -> None:
         place = f"/superset/dashboard/{quote(slug, safe='')}/"
         if not current_user.is_authenticated:
             return redirect(f"/login/?next={place}")
+        if request.args:
+            named = name(request.args.to_dict(flat=False), _filters(slug))
+            return redirect(place + _query(named))
         here = urlsplit(request.referrer or "")
         found = BOARD.fullmatch(here.path) if here.netloc == request.host else None
         key = parse_qs(here.query).get("native_filters_key", [""])[0]
@@ -38,11 +42,29 @@ def serve(app: Any) -> None:
         target = _filters(slug)
         if not chosen or not target:
             return redirect(place)
-        import prison
+        return redirect(place + _query(carry(chosen, _filters(found["board"]), target)))
 
-        carried = carry(chosen, _filters(found["board"]), target)
-        query = f"?native_filters={quote(prison.dumps(carried))}" if carried else ""
-        return redirect(place + query)
+
+def _query(carried: dict[str, Any]) -> str:
+    import prison
+
+    return f"?native_filters={quote(prison.dumps(carried))}" if carried else ""
+
+
+def name(values: dict[str, list[str]], target: list[dict[str, Any]]) -> dict[str, Any]:
+    """The filters of a board with filters `target` that choose `values` of columns."""
+    places = {place: one["id"] for one in target if (place := _column(one))}
+    clauses = [{"col": column, "op": "IN", "val": chosen} for column, chosen in values.items()]
+    return {
+        places[clause["col"]]: _mask(places[clause["col"]], *_choice(clause))
+        for clause in clauses
+        if clause["col"] in places and clause["col"] != PERIOD
+    }
+
+
+def _choice(clause: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    values = clause["val"]
+    return {"filters": [clause]}, {"value": values, "label": ", ".join(map(str, values))}
 
 
 def carry(
@@ -66,9 +88,7 @@ def carry(
         for clause in form.get("filters") or ():
             place = places.get(clause.get("col") or "")
             if place and clause.get("op") == "IN":
-                values = clause["val"]
-                state = {"value": values, "label": ", ".join(map(str, values))}
-                carried[place] = _mask(place, {"filters": [clause]}, state)
+                carried[place] = _mask(place, *_choice(clause))
     return carried
 
 

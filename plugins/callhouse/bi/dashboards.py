@@ -73,6 +73,20 @@ CSS = """\
 }
 .dashboard-markdown { font-size: 13px; line-height: 1.55; }
 """
+# A board that asks by itself and opens with one tile hangs on walls as well: on a large screen it
+# is read from afar, that tile from the other end of the room.
+WALL_CSS = """\
+@media (min-width: 1600px) {
+  .dashboard-component-chart-holder .header-title { font-size: 18px; }
+  .dashboard-component-chart-holder td { font-size: 18px !important; padding: 4px 6px !important; }
+  .dashboard-component-chart-holder th { font-size: 14px !important; }
+  .grid-content > div:first-of-type td.right-border-only { white-space: nowrap; }
+  .grid-content > div:first-of-type td:not(.right-border-only) {
+    font-size: 44px !important; line-height: 1.2 !important; font-weight: 600;
+    min-width: 0 !important; /* else 4.3 of these letters */
+  }
+}
+"""
 
 
 def dashboard(
@@ -82,7 +96,7 @@ def dashboard(
     return {
         "dashboard_title": board.title,
         "description": board.description,
-        "css": CSS,
+        "css": CSS + (WALL_CSS if board.refresh_seconds and len(board.rows[0].tiles) == 1 else ""),
         "slug": board.slug,
         "certified_by": None,
         "certification_details": None,

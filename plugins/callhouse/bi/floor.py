@@ -76,8 +76,8 @@ AGENTS_NOW = (
 
 
 def datasets() -> list[Dataset]:
-    """The floor as it is now: in one row per source, by queue, caller and agent."""
-    return [_floor(), _queues(), _visits(), _agents(), _lost()]
+    """The floor as it is now: in one row per source, by queue, caller, agent and conversation."""
+    return [_floor(), _queues(), _visits(), _connections(), _agents(), _lost()]
 
 
 def _floor() -> Dataset:
@@ -163,6 +163,7 @@ def _visits() -> Dataset:
             ("is_over_target", "boolean", "Waits longer than the target.", "Over target", "超时"),
             ("queue_position", "bigint", "Place in the queue.", "Place", "位次"),
             ("entered_at", INSTANT, "Entry into the queue.", "Since (UTC)", "进入时间（UTC）"),
+            ("wait_seconds", "numeric", "Wait so far, or until the end.", "Wait s", "等待秒"),
         ),
         (
             ("calls_waiting", "count(*)", "Calls.", "Calls", "通话数"),
@@ -172,6 +173,49 @@ def _visits() -> Dataset:
                 "Wait so far, or until the end.",
                 "Wait",
                 "等待",
+                "seconds",
+            ),
+        ),
+    )
+
+
+def _connections() -> Dataset:
+    return made_dataset(
+        "live_agent_connections",
+        "One row per conversation of today.",
+        (
+            SOURCE,
+            ("call_key", "text", "Call.", "Call", "通话"),
+            *QUEUE,
+            *AGENT,
+            *REGION,
+            ("is_in_progress", "boolean", "Goes on.", "Goes on", "进行中"),
+            ("connected_at", INSTANT, "Answer.", "Answered (UTC)", "接通时间（UTC）"),
+            ("ended_at", INSTANT, "End.", "Ended (UTC)", "结束时间（UTC）"),
+            ("handle_seconds", "numeric", "Talk, hold and after-call work.", "Handle s", "处理秒"),
+        ),
+        (
+            ("conversations", "count(*)", "Conversations.", "Conversations", "通话数"),
+            (
+                "conversations_now",
+                "count(*) filter (where is_in_progress)",
+                "Conversations that go on.",
+                "Talking",
+                "通话中",
+            ),
+            (
+                "handled",
+                "sum(connections_handled)",
+                "Conversations that are over.",
+                "Handled",
+                "已处理",
+            ),
+            (
+                "aht",
+                "sum(handle_seconds) / nullif(sum(connections_handled), 0)",
+                "Mean talk, hold and after-call work, today.",
+                "AHT",
+                "平均处理时长",
                 "seconds",
             ),
         ),
@@ -189,6 +233,7 @@ def _agents() -> Dataset:
             *QUEUE,
             ("state", "text", "ready, talk, acw, pause …", "State", "状态"),
             ("reason", "text", "Of a pause.", "Reason", "原因"),
+            ("day", "text", "Way to the agent's day.", "Day", "当日"),
             ("started_at", INSTANT, "Since when.", "Since (UTC)", "开始时间（UTC）"),
         ),
         (

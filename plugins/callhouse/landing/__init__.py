@@ -267,11 +267,10 @@ class Unit:
             self.connection, self.record, self.feed.name, settlement.days | found.moved | days
         )
         changed = self.shaped(settlement.days | found.moved)
-        if registry.is_for_marts(self.feed):
-            store.mark_dirty(
-                self.connection, self.record, self.feed.name, self.unit_id, changed,
-                f"landed {self.record.name}",
-            )  # fmt: skip
+        store.mark_dirty(
+            self.connection, self.record, self.feed.name, self.unit_id, changed,
+            f"landed {self.record.name}",
+        )  # fmt: skip
         state.move(
             self.connection, self.record, self.feed.name, self.unit_id, days | found.moved
         )  # fmt: skip

@@ -624,7 +624,7 @@ def mark_dirty(
     connection: psycopg.Connection, record: Record, source: str, unit_id: int,
     changed: set[datetime.date], reason: str,
 ) -> None:  # fmt: skip
-    """Mark the business days whose facts the unit changes.
+    """Mark the business days whose facts the unit changes: none where it is for the floor only.
 
     Reference rows change every day from their validity on that has rows of the source, and the
     first one of an agent or queue the days before as well: nothing older describes these.
@@ -655,6 +655,7 @@ def mark_dirty(
         days = {day + shift * ONE_DAY for day in days for shift in (-1, 0, 1)}
     connection.execute(
         "insert into ops.dirty_marks (business_day, unit_id, reason, lane) "
-        "select day, %s, %s, %s from unnest(%s::date[]) as d (day) order by day",
-        [unit_id, reason, record.lane, sorted(days)],
+        "select d.day, %s, %s, %s from unnest(%s::date[]) as d (day) "
+        "inner join ops.sources as s on s.source = %s and s.is_for_marts order by d.day",
+        [unit_id, reason, record.lane, sorted(days), source],
     )

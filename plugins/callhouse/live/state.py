@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -25,6 +26,9 @@ from callhouse.transform.dbt import Report
 
 # What the state is made of; dbt adds what these are made of.
 MODELS = ("fct_queue_visits", "fct_agent_connections", "fct_agent_states")
+# Bytes of a copy, beyond sixteen times of before, from which on plans are made anew: a second in
+# which nothing is landed, four times on a day of a million events.
+PLANNED_ANEW = 128 * 1024
 
 
 def install(settings: Settings, report: Report = print) -> None:
@@ -32,7 +36,8 @@ def install(settings: Settings, report: Report = print) -> None:
 
     While dbt replaces the views nothing is moved; the rebuild at the end catches up.
     """
-    current = hashlib.sha256(dbt.project_hash(settings).encode() + registry.tables()).hexdigest()
+    made_of = (dbt.project_hash(settings).encode(), registry.tables(), Path(__file__).read_bytes())
+    current = hashlib.sha256(b"".join(made_of)).hexdigest()
     with warehouse.connect(settings) as connection:
         made = "select coalesce(obj_description('live_intake'::regnamespace), '')"
         if warehouse.one(connection, made)[0] == current:
@@ -92,36 +97,35 @@ def _make_copy(connection: psycopg.Connection, record: Record) -> None:
         connection.execute(sql.SQL(statement).format(sql.Identifier(_name(record))))
 
     wanted = _columns(connection, record.table)
-    if _columns(connection, f"live.{_name(record)}") == wanted:
-        return
-    run("drop table if exists live.{0} cascade")
-    run("create table live.{0} (like staging.{0})")
-    run("create index on live.{0} (source, business_day)")
-    names, parts = {column for column, _ in wanted}, []
+    names, indexes, parts = {column for column, _ in wanted}, ["(source, business_day)"], []
     if _is_of_calls(record) and "call_id" in names:
-        run("create index on live.{0} (source, call_id)")
-        parts.append(
-            "select r.* from live.touched_calls as t "
-            "inner join live.{0} as r on r.source = t.source and r.call_id = t.call_id"
-        )
+        indexes.append("(source, call_id)")
+        parts.append(_touched("call"))
     if record.heads and "call_id" in names and "agent_id" in names:
-        run("create index on live.{0} (source, agent_id, event_at)")
-        run("create index on live.{0} (source) where call_id is null and agent_id is null")
-        parts.append(
-            "select r.* from live.touched_agents as t inner join live.{0} as r "
-            "on r.source = t.source and r.agent_id = t.agent_id where r.call_id is null"
-        )
+        indexes.append("(source, agent_id, event_at)")
+        indexes.append("(source) where call_id is null and agent_id is null")
+        parts.append(_touched("agent", "and r.call_id is null"))
         # Of the whole exchange.
         parts.append("select r.* from live.{0} as r where r.call_id is null and r.agent_id is null")
     elif not parts and "agent_id" in names:
-        run("create index on live.{0} (source, agent_id)")
-        parts.append(
-            "select r.* from live.touched_agents as t "
-            "inner join live.{0} as r on r.source = t.source and r.agent_id = t.agent_id"
-        )
+        indexes.append("(source, agent_id)")
+        parts.append(_touched("agent"))
     if not parts:  # of a bill: no state is made of it
         parts.append("select * from live.{0}")
-    run(f"create view live_rows.{{0}} as {' union all '.join(parts)}")
+    if _columns(connection, f"live.{_name(record)}") != wanted:
+        run("drop table if exists live.{0} cascade")
+        run("create table live.{0} (like staging.{0})")
+        for index in indexes:
+            run(f"create index on live.{{0}} {index}")
+    run(f"create or replace view live_rows.{{0}} as {' union all '.join(parts)}")
+
+
+def _touched(kind: str, more: str = "") -> str:
+    """Rows of the touched calls or agents: `offset 0` keeps it to one look into the index each."""
+    return (
+        f"select r.* from live.touched_{kind}s as t cross join lateral (select * from live.{{0}} "  # noqa: S608
+        f"as r where r.source = t.source and r.{kind}_id = t.{kind}_id {more} offset 0) as r"
+    )
 
 
 def _columns(connection: psycopg.Connection, table: str) -> list[tuple[str, str]]:
@@ -241,9 +245,10 @@ def move(
             ),
         )
     # Planning these views costs a hundred times their execution for a few calls: a session that
-    # stays, as a collector's does, keeps their plans. Landing has turned nested loops off.
-    connection.execute("set local enable_nestloop = on")
+    # stays, as a collector's does, keeps their plans. Nested loops stay off, as in all landing: a
+    # plan that was made for a few calls must do for what was written in an hour, too.
     connection.execute("set local plan_cache_mode = force_generic_plan")
+    _plan_anew(connection, record)
     connection.execute("select live.renew(%s)", [source])
     run(
         "update live.sources as s set newest_event_at = o.newest_event_at from ops.sources as o "
@@ -251,11 +256,25 @@ def move(
     )
 
 
+def _plan_anew(connection: psycopg.Connection, record: Record) -> None:
+    """Let go of plans that were made for a much smaller table: they read the whole of it."""
+    size, planned = warehouse.one(
+        connection,
+        "select pg_relation_size(%s), "
+        "coalesce(nullif(current_setting('callhouse.planned_size', true), ''), '0')::bigint",
+        [f"live.{_name(record)}"],
+    )
+    if size > 16 * planned + PLANNED_ANEW:
+        connection.execute("discard plans")
+        connection.execute("select set_config('callhouse.planned_size', %s, false)", [str(size)])
+
+
 def _forget(
     connection: psycopg.Connection, source: str, first_day: datetime.date, copies: list[str]
 ) -> None:
     """Rows of days that are over go: staging and the marts have them."""
-    for name in (*copies, "queue_visits", "agent_connections", "agent_states", "usual_quarters"):
+    kept = ("queue_visits", "agent_connections", "agent_states", "usual_quarters", "day_totals")
+    for name in (*copies, *kept):
         connection.execute(
             sql.SQL("delete from {} where source = %s and business_day < %s").format(
                 sql.Identifier("live", name)

@@ -161,7 +161,7 @@ def _run(
     say: Report,
 ) -> list[SuiteRun]:
     runs = []
-    for suite in wanted:
+    for suite in map(suites.of_marts, wanted):
         if not days.get(suite.lane):
             continue
         if not runner.exists(connection, suite.relation):

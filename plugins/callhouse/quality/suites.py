@@ -142,19 +142,32 @@ def load_file(file: Path) -> Suite:
 
 def of_published(suite: Suite) -> Suite:
     """The same expectations on the published relations instead of the candidates."""
+    checks = tuple(check for check in suite.checks if not check.candidates_only)
+    return _elsewhere(replace(suite, checks=checks), r"\bcandidate\.", f"{PUBLISHED_SCHEMA}.")
 
-    def published(text: str) -> str:
-        return re.sub(r"\bcandidate\.", f"{PUBLISHED_SCHEMA}.", text)
+
+def of_marts(suite: Suite) -> Suite:
+    """The same expectations on what marts are built of: no feed that is on the floor only."""
+    if suite.boundary != "staging":
+        return suite
+    suite = _elsewhere(suite, r"\bops\.sources\b", "mart_rows.sources")
+    return _elsewhere(suite, r"\bstaging\.", "mart_rows.")
+
+
+def _elsewhere(suite: Suite, found: str, instead: str) -> Suite:
+    """The same expectations on relations whose names match no longer."""
+
+    def moved(text: str) -> str:
+        return re.sub(found, instead, text)
 
     return replace(
         suite,
-        relation=published(suite.relation),
+        relation=moved(suite.relation),
         checks=tuple(
-            replace(check, kwargs={**check.kwargs, "unexpected_rows_query": published(check.query)})
+            replace(check, kwargs={**check.kwargs, "unexpected_rows_query": moved(check.query)})
             if check.query is not None
             else check
             for check in suite.checks
-            if not check.candidates_only
         ),
     )
 

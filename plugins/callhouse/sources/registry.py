@@ -32,7 +32,9 @@ def vendors() -> list[str]:
 
 def tables() -> bytes:
     """SQL that creates the staging tables of every vendor. Safe to repeat."""
-    return b"\n".join((HERE / vendor / "tables.sql").read_bytes() for vendor in vendors())
+    made = [(HERE / vendor / "tables.sql").read_bytes() for vendor in vendors()]
+    views = b"set role callhouse_owner;\nselect ops.make_mart_rows(false);\nreset role;\n"
+    return b"\n".join([*made, views])
 
 
 def records() -> list[Record]:
@@ -112,8 +114,6 @@ def receive(item: Feed) -> pushes.Receive | None:
 
 def is_for_marts(item: Feed) -> bool:
     """Whether landed days are built: not where `marts: false` keeps the feed on the live floor."""
-    if not item.file.exists():  # its mapping is gone, the rest of its rows is still on the way
-        return True
     return document.read(item.file).text("marts", "true", ("true", "false")) == "true"
 
 
@@ -177,6 +177,10 @@ def _joined(
         return CallhouseError(f"{item.file.name}: feed {item.name} cannot be used: {main}")
     if main.vendor != item.vendor:
         return CallhouseError(f"{item.file.name}: feed {item.name} is of vendor {main.vendor}")
+    if document.read(item.file).has("marts"):
+        return CallhouseError(
+            f"{item.file.name}: `marts` holds for the whole source: write it into {main.file.name}"
+        )
     try:
         return cast(Feed, _mapping(item.vendor).join(item, main))
     except CallhouseError as error:
@@ -207,16 +211,20 @@ def register(connection: psycopg.Connection, *wanted: Feed) -> None:
         connection.execute(tables())
         for item in wanted:
             connection.execute(
-                "insert into ops.sources (source, vendor, label, time_zone) "
-                "values (%(source)s, %(vendor)s, %(label)s, %(zone)s) "
+                "insert into ops.sources as s (source, vendor, label, time_zone, is_for_marts) "
+                "values (%(source)s, %(vendor)s, %(label)s, %(zone)s, coalesce(%(marts)s, true)) "
                 "on conflict (source) do update set vendor = excluded.vendor, "
-                "label = excluded.label, time_zone = excluded.time_zone "
-                "where (sources.vendor, sources.label, sources.time_zone) "
-                "is distinct from (excluded.vendor, excluded.label, excluded.time_zone)",
+                "label = excluded.label, time_zone = excluded.time_zone, "
+                "is_for_marts = coalesce(%(marts)s, s.is_for_marts) "
+                "where (s.vendor, s.label, s.time_zone, s.is_for_marts) is distinct from "
+                "(excluded.vendor, excluded.label, excluded.time_zone, "
+                "coalesce(%(marts)s, s.is_for_marts))",
                 {
                     "source": item.name,
                     "vendor": item.vendor,
                     "label": item.label,
                     "zone": item.time_zone,
+                    # What adds to another feed's source leaves it to that one.
+                    "marts": is_for_marts(item) if item.name == item.file.stem else None,
                 },
             )

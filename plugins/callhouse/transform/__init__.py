@@ -96,8 +96,7 @@ def prepare(settings: Settings, report: Report = print) -> None:
 
     with _only_one(settings, PREPARATION):
         with warehouse.connect(settings) as connection:
-            for feed in registry.feeds(settings):
-                registry.register(connection, feed)
+            registry.register(connection, *registry.feeds(settings))
             # The warehouse itself remembers which seeds it holds.
             loaded = "select obj_description('reference'::regnamespace)"
             seeds = dbt.project_hash(settings, ".csv")
@@ -137,15 +136,16 @@ def mark(settings: Settings, days: Sequence[date] | None, reason: str) -> int:
     """
     from callhouse.sources import registry
 
-    floor_only = [f.name for f in registry.feeds(settings) if not registry.is_for_marts(f)]
     with warehouse.connect(settings) as connection:
         if days is None:
+            registry.register(connection, *registry.feeds(settings))
             cursor = connection.execute(
                 "insert into ops.dirty_marks (business_day, reason) select business_day, %s from ("
                 " select d.business_day from ops.unit_days as d"
-                " inner join ops.units as u on d.unit_id = u.unit_id where u.source <> all(%s)"
+                " inner join ops.units as u on d.unit_id = u.unit_id"
+                " inner join ops.sources as s on u.source = s.source where s.is_for_marts"
                 " union select business_day from ops.published_days where lane = 'facts') as known",
-                [reason, floor_only],
+                [reason],
             )
         else:
             cursor = connection.execute(
@@ -259,6 +259,10 @@ def build(settings: Settings, build_id: int, report: Report = print) -> None:
     with _only_one(settings) as connection:
         _check_status(connection, build_id, "claimed", "built")
         prepare(settings, report)
+        with connection.transaction():
+            # What the build reads is what its audit compares: nothing else changes the views.
+            connection.execute("set local role callhouse_owner")
+            connection.execute("select ops.make_mart_rows(true)")
         selector = SELECTORS[_lane(connection, build_id)]
         try:
             results = dbt.run(settings, "build", "--selector", selector, report=report)

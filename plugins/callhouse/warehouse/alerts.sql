@@ -264,16 +264,16 @@ begin
         with blind as materialized (
             select distinct b.scope_type, b.scope_id
             from (
-                select q.source, q.queue_id, q.team_id, q.agent_id, q.region_code
-                from live.queue_visits as q where q.source = any(silent)
+                select t.source, t.queue_id, t.team_id, t.agent_id, t.region_code
+                from live.day_totals as t
+                where t.source = any(silent) and (t.queue_id is null or t.agent_id is null)
                 union all
                 select a.source, null, a.team_id, a.agent_id, a.region_code
                 from live.agent_states as a where a.source = any(silent)
             ) as l
-            cross join lateral (
-                values ('all', '*'), ('source', l.source), ('queue', l.queue_id),
-                ('team', l.team_id), ('agent', l.agent_id), ('region', l.region_code)
-            ) as b (scope_type, scope_id)
+            cross join lateral live.scopes(
+                l.source, l.queue_id, l.team_id, l.region_code, l.agent_id
+            ) as b
         )
         select
             v.metric, v.scope_type, v.scope_id,

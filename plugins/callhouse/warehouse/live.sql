@@ -103,6 +103,9 @@ create index if not exists queue_visits_day on live.queue_visits (business_day);
 create index if not exists queue_visits_waiting on live.queue_visits (entered_at)
 where outcome = 'incomplete' and is_last;
 create index if not exists queue_visits_caller on live.queue_visits (source, caller_token);
+create index if not exists queue_visits_entered on live.queue_visits (entered_at);
+create index if not exists queue_visits_lost on live.queue_visits (business_day)
+where calls_abandoned = 1 and short_abandons = 0;
 
 create table if not exists live.agent_connections (
     source text not null,
@@ -163,11 +166,119 @@ create table if not exists live.usual_quarters (
     primary key (source, queue_id, interval_start_at)
 );
 
--- What time it is. Comparisons with the truth of a simulated day set it.
+-- What a day has come to so far, so that nobody adds up its calls again and again: a row per queue,
+-- team, region and agent, the other columns of which are null, and one per group of calls that have
+-- all four in common. Triggers keep it.
+create table if not exists live.day_totals (
+    source text not null,
+    business_day date not null,
+    queue_id text,
+    team_id text,
+    region_code text,
+    agent_id text,
+    queue_name text,                  -- and target: as the last one has them
+    target_seconds numeric,
+    visits bigint not null,
+    calls_offered bigint not null,
+    calls_answered bigint not null,
+    calls_abandoned bigint not null,
+    answered_within_target bigint not null,
+    answered_waits bigint not null,
+    answered_wait_seconds numeric not null,
+    connections bigint not null,
+    connections_handled bigint not null,
+    handle_seconds numeric not null,
+    unique nulls not distinct (source, business_day, queue_id, team_id, region_code, agent_id)
+);
+-- Without the groups, of which there are as many as calls where these are few.
+create index if not exists day_totals_whole on live.day_totals (business_day)
+where queue_id is null or agent_id is null;
+
+create or replace function live.add_up() returns trigger
+language plpgsql set search_path = pg_catalog as $$
+declare
+    step record;
+    sums text := case tg_table_name
+        when 'queue_visits' then
+            'case when queue_id is not null then max(target_seconds) end, '
+            '%1$s count(*), %1$s sum(calls_offered), '
+            '%1$s sum(calls_answered), %1$s sum(calls_abandoned), '
+            '%1$s sum(answered_within_target), %1$s sum(answered_waits), '
+            '%1$s coalesce(sum(answered_wait_seconds), 0), 0, 0, 0'
+        else 'null, 0, 0, 0, 0, 0, 0, 0, %1$s count(*), %1$s sum(connections_handled), '
+            '%1$s sum(handle_seconds)'
+    end;
+begin
+    for step in
+        select * from (values ('rows_before', '-'), ('rows_after', '')) as s (name, sign)
+        where
+            (s.name = 'rows_before' and tg_op <> 'INSERT')
+            or (s.name = 'rows_after' and tg_op <> 'DELETE')
+    loop
+        execute format(
+            'insert into live.day_totals as t '
+            'select source, business_day, queue_id, team_id, region_code, agent_id, '
+            'case when queue_id is not null then max(queue_name) end, ' || sums || ' from %2$I group by source, business_day, '
+            'grouping sets ((queue_id), (team_id), (region_code), (agent_id), '
+            '(queue_id, team_id, region_code, agent_id)) '
+            'on conflict (source, business_day, queue_id, team_id, region_code, agent_id) '
+            'do update set queue_name = excluded.queue_name, '
+            'target_seconds = coalesce(excluded.target_seconds, t.target_seconds), '
+            'visits = t.visits + excluded.visits, '
+            'calls_offered = t.calls_offered + excluded.calls_offered, '
+            'calls_answered = t.calls_answered + excluded.calls_answered, '
+            'calls_abandoned = t.calls_abandoned + excluded.calls_abandoned, '
+            'answered_within_target = t.answered_within_target + excluded.answered_within_target, '
+            'answered_waits = t.answered_waits + excluded.answered_waits, '
+            'answered_wait_seconds = t.answered_wait_seconds + excluded.answered_wait_seconds, '
+            'connections = t.connections + excluded.connections, '
+            'connections_handled = t.connections_handled + excluded.connections_handled, '
+            'handle_seconds = t.handle_seconds + excluded.handle_seconds',
+            step.sign, step.name
+        );
+    end loop;
+    return null;
+end
+$$;
+do $$
+declare
+    name text;
+    event text;
+    seen text;
+begin
+    foreach name in array array['queue_visits', 'agent_connections']
+    loop
+        for event, seen in
+            values ('insert', 'new table as rows_after'), ('delete', 'old table as rows_before'),
+            ('update', 'old table as rows_before new table as rows_after')
+        loop
+            execute format(
+                'create or replace trigger add_up_%1$s after %1$s on live.%2$I '
+                'referencing %3$s for each statement execute function live.add_up()',
+                event, name, seen
+            );
+        end loop;
+    end loop;
+    -- Of an instance that had calls before it had totals: they are counted as they come back.
+    if not exists (select from live.day_totals) then
+        foreach name in array array['queue_visits', 'agent_connections']
+        loop
+            execute format('create temporary table kept on commit drop as table live.%I', name);
+            execute format('truncate live.%I', name);
+            execute format('insert into live.%I select * from kept', name);
+            drop table kept;
+        end loop;
+    end if;
+end
+$$;
+
+-- What time it is. Comparisons with the truth of a simulated day set it. With a search path of its
+-- own it would be called for each row, which costs more than all else that is done with a row.
 create or replace function live.clock() returns timestamptz
-language sql stable set search_path = pg_catalog as $$
+language sql stable as $$
     select coalesce(
-        nullif(current_setting('callhouse.clock', true), '')::timestamptz, statement_timestamp()
+        nullif(pg_catalog.current_setting('callhouse.clock', true), '')::pg_catalog.timestamptz,
+        pg_catalog.statement_timestamp()
     )
 $$;
 
@@ -251,7 +362,8 @@ declare
     name text;
 begin
     foreach name in array array[
-        'touched_calls', 'touched_agents', 'queue_visits', 'agent_connections', 'agent_states'
+        'touched_calls', 'touched_agents', 'queue_visits', 'agent_connections', 'agent_states',
+        'day_totals'
     ]
     loop
         execute format(
@@ -297,7 +409,8 @@ declare
     condition text;
 begin
     foreach relation in array array[
-        'queue_visits', 'agent_connections', 'agent_states', 'usual_quarters', 'sources'
+        'queue_visits', 'agent_connections', 'agent_states', 'usual_quarters', 'day_totals',
+        'sources'
     ]
     loop
         condition := '(select sec.sees_all())';
@@ -337,7 +450,37 @@ begin
 end
 $$;
 revoke execute on all functions in schema live from public;
-grant execute on function live.clock() to callhouse_reader;
+
+-- Whether a visit waits: as long as nothing tells of its end, but no longer than two hours. The line
+-- of its end may be lost, and would be the longest wait of the whole day.
+create or replace function live.waits(outcome text, is_last boolean, entered_at timestamptz)
+returns boolean language sql stable as $$
+    select outcome = 'incomplete' and is_last and entered_at > live.clock() - interval '2 hours'
+$$;
+
+create or replace function live.encoded(word text) returns text
+language sql immutable as $$
+    select regexp_replace(encode(convert_to(word, 'UTF8'), 'hex'), '(..)', '%\1', 'g')
+$$;
+
+-- The scopes that something counts for; without a source not for the whole, either.
+create or replace function live.scopes(
+    source text, queue_id text, team_id text, region_code text, agent_id text
+) returns table (scope_type text, scope_id text)
+language sql immutable as $$
+    select s.scope_type, s.scope_id
+    from (
+        values ('all', case when source is not null then '*' end), ('source', source),
+        ('queue', queue_id), ('team', team_id), ('region', region_code), ('agent', agent_id)
+    ) as s (scope_type, scope_id)
+    where s.scope_id is not null
+$$;
+
+revoke execute on function
+live.waits(text, boolean, timestamptz), live.encoded(text),
+live.scopes(text, text, text, text, text) from public;
+grant execute on function
+live.clock(), live.waits(text, boolean, timestamptz), live.encoded(text) to callhouse_reader;
 
 -- ---------------------------------------------------------------- what it means now
 create or replace view bi.live_sources with (security_invoker, security_barrier) as
@@ -351,8 +494,7 @@ select
     (live.clock() at time zone time_zone)::date as business_day
 from live.sources;
 
--- Visits of today. One waits as long as nothing tells of its end, but no longer than two hours: the
--- line of its end may be lost, and would be the longest wait of the whole day.
+-- Visits of today, and of yesterday what still waits.
 create or replace view bi.live_queue_visits with (security_invoker, security_barrier) as
 select
     v.source,
@@ -397,16 +539,31 @@ select
     end as queue_position
 from live.queue_visits as v
 inner join live.sources as s on v.source = s.source
-cross join lateral (
-    select
-        v.outcome = 'incomplete' and v.is_last
-        and v.entered_at > live.clock() - interval '2 hours' as waits
-) as w
+cross join lateral (select live.waits(v.outcome, v.is_last, v.entered_at) as waits) as w
 where
     v.business_day = (live.clock() at time zone s.time_zone)::date
     or (w.waits and v.business_day = (live.clock() at time zone s.time_zone)::date - 1);
 
--- Conversations of today. One goes on while the agent still talks in it, where the agent is known.
+-- Conversations that go on: while the agent still talks in them, where the agent is known.
+create or replace view live.conversations with (security_invoker) as
+select n.*
+from live.agent_connections as n
+where
+    n.ended_at is null and n.is_last and n.connected_at > live.clock() - interval '16 hours'
+    and (
+        n.agent_id = 'unknown'
+        or exists (
+            select from live.agent_states as a
+            where
+                a.source = n.source
+                and a.agent_id = n.agent_id
+                and a.call_id = n.call_id
+                and a.state in ('talk', 'hold')
+                and a.ended_at > live.clock()
+        )
+    );
+
+-- Conversations of today, and of yesterday those that go on.
 create or replace view bi.live_agent_connections with (security_invoker, security_barrier) as
 select
     n.source,
@@ -426,28 +583,20 @@ select
     n.ended_at,
     n.connections_handled,
     n.handle_seconds,
-    o.goes_on as is_in_progress
+    c.source is not null as is_in_progress
 from live.agent_connections as n
 inner join live.sources as s on n.source = s.source
-cross join lateral (
-    select
-        n.ended_at is null and n.is_last and n.connected_at > live.clock() - interval '16 hours'
-        and (
-            n.agent_id = 'unknown'
-            or exists (
-                select from live.agent_states as a
-                where
-                    a.source = n.source
-                    and a.agent_id = n.agent_id
-                    and a.call_id = n.call_id
-                    and a.state in ('talk', 'hold')
-                    and a.ended_at > live.clock()
-            )
-        ) as goes_on
-) as o
+left join live.conversations as c
+    on
+        n.source = c.source
+        and n.call_id = c.call_id
+        and n.connection_number = c.connection_number
 where
     n.business_day = (live.clock() at time zone s.time_zone)::date
-    or (o.goes_on and n.business_day = (live.clock() at time zone s.time_zone)::date - 1);
+    or (
+        c.source is not null
+        and n.business_day = (live.clock() at time zone s.time_zone)::date - 1
+    );
 
 -- Agents who are logged in, and what they do now.
 create or replace view bi.live_agents with (security_invoker, security_barrier) as
@@ -469,7 +618,10 @@ select
     (a.state = 'ready')::integer as agents_ready,
     (a.state in ('ring', 'dial', 'consult', 'talk', 'hold'))::integer as agents_busy,
     (a.state = 'acw')::integer as agents_acw,
-    (a.state = 'pause')::integer as agents_break
+    (a.state = 'pause')::integer as agents_break,
+    -- A link for tables: every byte of names is encoded, so that none can end the address.
+    '<a href="/boards/live_day/?source=' || live.encoded(a.source) || '&agent_name='
+    || live.encoded(a.agent_name) || '">→</a>' as day
 from live.agent_states as a
 where a.started_at <= live.clock() and a.ended_at > live.clock();
 
@@ -490,13 +642,18 @@ select
     v.attempts
 from (
     select
-        *,
-        count(*) over (partition by source, caller_token) as attempts,
+        l.*,
+        count(*) over (partition by l.source, l.caller_token) as attempts,
         row_number() over (
-            partition by source, caller_token order by entered_at desc, call_id desc
+            partition by l.source, l.caller_token order by l.entered_at desc, l.call_id desc
         ) as place
-    from bi.live_queue_visits
-    where calls_abandoned = 1 and short_abandons = 0 and caller_token is not null
+    from live.queue_visits as l
+    inner join live.sources as s on l.source = s.source
+    where
+        l.calls_abandoned = 1
+        and l.short_abandons = 0
+        and l.caller_token is not null
+        and l.business_day = (live.clock() at time zone s.time_zone)::date
 ) as v
 where
     v.place = 1
@@ -509,39 +666,167 @@ where
             and (later.calls_answered = 1 or (later.outcome = 'incomplete' and later.is_last))
     );
 
+-- What adds up to the numbers of the floor: what today has come to, the visits that wait or have
+-- entered in the last fifteen minutes, and the conversations that go on. The totals of a queue are
+-- for those who see all of it; others add up the groups of its calls that they see.
+create or replace view live.parts with (security_invoker) as
+select
+    t.source,
+    t.queue_id,
+    t.team_id,
+    t.region_code,
+    t.agent_id,
+    t.queue_id is not null and t.agent_id is not null as is_group,
+    t.queue_name,
+    t.target_seconds,
+    0 as waiting_now,
+    null::numeric as longest_wait_seconds,
+    0 as conversations_now,
+    t.visits,
+    t.calls_offered,
+    t.calls_answered,
+    t.calls_abandoned,
+    t.answered_within_target,
+    t.answered_waits,
+    t.answered_wait_seconds,
+    0 as calls_offered_15min,
+    0 as calls_answered_15min,
+    0 as calls_abandoned_15min,
+    0 as answered_within_target_15min,
+    t.connections_handled,
+    t.handle_seconds
+from live.day_totals as t
+inner join live.sources as s on t.source = s.source
+where
+    t.business_day = (live.clock() at time zone s.time_zone)::date
+    and t.visits + t.connections > 0
+union all
+select
+    v.source,
+    v.queue_id,
+    v.team_id,
+    v.region_code,
+    v.agent_id,
+    false,
+    v.queue_name,
+    v.target_seconds,
+    w.waits::integer,
+    case when w.waits then coalesce(
+        v.wait_seconds, extract(epoch from live.clock() - v.entered_at)
+    ) end,
+    0,
+    -- What waits since yesterday is in no total of today.
+    w.before_today,
+    w.before_today * v.calls_offered,
+    w.before_today * v.calls_answered,
+    w.before_today * v.calls_abandoned,
+    w.before_today * v.answered_within_target,
+    w.before_today * v.answered_waits,
+    w.before_today * v.answered_wait_seconds,
+    w.is_recent * v.calls_offered,
+    w.is_recent * v.calls_answered,
+    w.is_recent * v.calls_abandoned,
+    w.is_recent * v.answered_within_target,
+    0,
+    0
+from live.queue_visits as v
+inner join live.sources as s on v.source = s.source
+cross join lateral (
+    select
+        live.waits(v.outcome, v.is_last, v.entered_at) as waits,
+        (v.entered_at > live.clock() - interval '15 minutes')::integer as is_recent,
+        (v.business_day < (live.clock() at time zone s.time_zone)::date)::integer as before_today
+) as w
+where
+    live.waits(v.outcome, v.is_last, v.entered_at)
+    or (
+        v.entered_at > live.clock() - interval '15 minutes'
+        -- Of a range the planner expects few rows, even where it knows nothing of them.
+        and v.entered_at < live.clock() + interval '1 day'
+        and v.business_day = (live.clock() at time zone s.time_zone)::date
+    )
+union all
+select
+    n.source,
+    n.queue_id,
+    n.team_id,
+    n.region_code,
+    n.agent_id,
+    false,
+    n.queue_name,
+    null,
+    0,
+    null,
+    1,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    0,
+    w.before_today * n.connections_handled,
+    w.before_today * n.handle_seconds
+from live.conversations as n
+inner join live.sources as s on n.source = s.source
+cross join lateral (
+    select
+        (n.business_day < (live.clock() at time zone s.time_zone)::date)::integer as before_today
+) as w;
+
 -- Queues of today, with what the last fifteen minutes usually bring.
 create or replace view bi.live_queues with (security_invoker, security_barrier) as
-with visits as (
+with mine as (
     select
-        source,
-        queue_id,
-        max(queue_name) as queue_name,
-        count(*) filter (where is_waiting) as waiting_now,
-        max(wait_seconds) filter (where is_waiting) as longest_wait_seconds,
-        max(target_seconds) as target_seconds,
-        sum(calls_offered) as calls_offered,
-        sum(calls_answered) as calls_answered,
-        sum(calls_abandoned) as calls_abandoned,
-        sum(answered_within_target) as answered_within_target,
-        sum(answered_waits) as answered_waits,
-        sum(answered_wait_seconds) as answered_wait_seconds,
-        sum(calls_offered) filter (where is_recent) as calls_offered_15min,
-        sum(calls_answered) filter (where is_recent) as calls_answered_15min,
-        sum(calls_abandoned) filter (where is_recent) as calls_abandoned_15min,
-        sum(answered_within_target) filter (where is_recent) as answered_within_target_15min
-    from bi.live_queue_visits
-    group by source, queue_id
+        (select sec.sees_all() or pg_has_role(session_user, 'callhouse_owner', 'member')) as is_all,
+        (select sec.scope('queue'))::text[] as queues,
+        (select sec.names_sources()) as names_sources
 ),
 
-connections as (
+seen as (
+    select * from live.parts
+    where queue_id is not null and not is_group
+    union all
+    select p.*
+    from live.parts as p
+    cross join mine
+    where
+        p.is_group
+        and not mine.is_all
+        and not (
+            p.queue_id = any(mine.queues)
+            or (mine.names_sources and p.source || '/' || p.queue_id = any(mine.queues))
+        )
+),
+
+sums as (
     select
-        source,
-        queue_id,
-        count(*) filter (where is_in_progress) as conversations_now,
-        sum(connections_handled) as connections_handled,
-        sum(handle_seconds) as handle_seconds
-    from bi.live_agent_connections
-    group by source, queue_id
+        p.source,
+        p.queue_id,
+        max(p.queue_name) as queue_name,
+        sum(p.waiting_now) as waiting_now,
+        coalesce(max(p.longest_wait_seconds), 0) as longest_wait_seconds,
+        max(p.target_seconds) as target_seconds,
+        sum(p.conversations_now) as conversations_now,
+        sum(p.calls_offered)::bigint as calls_offered,
+        sum(p.calls_answered)::bigint as calls_answered,
+        sum(p.calls_abandoned)::bigint as calls_abandoned,
+        sum(p.answered_within_target)::bigint as answered_within_target,
+        sum(p.answered_waits)::bigint as answered_waits,
+        sum(p.answered_wait_seconds) as answered_wait_seconds,
+        sum(p.connections_handled)::bigint as connections_handled,
+        sum(p.handle_seconds) as handle_seconds,
+        sum(p.calls_offered_15min) as calls_offered_15min,
+        sum(p.calls_answered_15min) as calls_answered_15min,
+        sum(p.calls_abandoned_15min) as calls_abandoned_15min,
+        sum(p.answered_within_target_15min) as answered_within_target_15min
+    from seen as p
+    group by p.source, p.queue_id
+    having sum(p.visits) > 0
 ),
 
 -- The quarters of an hour that the last fifteen minutes lie in, each by its share.
@@ -563,32 +848,30 @@ usual as (
 )
 
 select
-    visits.source,
+    sums.source,
     s.source_name,
-    visits.queue_id,
-    visits.queue_name,
-    visits.waiting_now,
-    coalesce(visits.longest_wait_seconds, 0) as longest_wait_seconds,
-    visits.target_seconds,
-    coalesce(connections.conversations_now, 0) as conversations_now,
-    visits.calls_offered,
-    visits.calls_answered,
-    visits.calls_abandoned,
-    visits.answered_within_target,
-    visits.answered_waits,
-    visits.answered_wait_seconds,
-    coalesce(connections.connections_handled, 0) as connections_handled,
-    coalesce(connections.handle_seconds, 0) as handle_seconds,
-    coalesce(visits.calls_offered_15min, 0) as calls_offered_15min,
-    coalesce(visits.calls_answered_15min, 0) as calls_answered_15min,
-    coalesce(visits.calls_abandoned_15min, 0) as calls_abandoned_15min,
-    coalesce(visits.answered_within_target_15min, 0) as answered_within_target_15min,
+    sums.queue_id,
+    sums.queue_name,
+    sums.waiting_now,
+    sums.longest_wait_seconds,
+    sums.target_seconds,
+    sums.conversations_now,
+    sums.calls_offered,
+    sums.calls_answered,
+    sums.calls_abandoned,
+    sums.answered_within_target,
+    sums.answered_waits,
+    sums.answered_wait_seconds,
+    sums.connections_handled,
+    sums.handle_seconds,
+    sums.calls_offered_15min,
+    sums.calls_answered_15min,
+    sums.calls_abandoned_15min,
+    sums.answered_within_target_15min,
     usual.usual_offered_15min
-from visits
-inner join live.sources as s on visits.source = s.source
-left join connections
-    on visits.source = connections.source and visits.queue_id = connections.queue_id
-left join usual on visits.source = usual.source and visits.queue_id = usual.queue_id;
+from sums
+inner join live.sources as s on sums.source = s.source
+left join usual on sums.source = usual.source and sums.queue_id = usual.queue_id;
 
 -- The floor in one row per source, as far as the reader sees it, with the banner of a silent lane.
 create or replace view bi.live_floor with (security_invoker, security_barrier) as
@@ -645,47 +928,37 @@ left join (
 
 grant select on
 bi.live_queues, bi.live_floor, bi.live_sources, bi.live_queue_visits, bi.live_agent_connections, bi.live_agents,
-bi.live_lost_callers
+bi.live_lost_callers, live.conversations, live.parts
 to callhouse_reader;
 
 -- One row per metric and scope: what alerts are evaluated over. Null: nothing to divide by, or not
 -- known. For the pipeline alone: it sees everything.
 create or replace view live.metric_values as
-with visits as (
+with sums as (
     select
         s.scope_type,
         s.scope_id,
-        count(*) filter (where v.is_waiting) as waiting_now,
-        max(v.wait_seconds) filter (where v.is_waiting) as longest_wait_seconds,
-        sum(v.calls_offered) as calls_offered_today,
-        sum(v.calls_answered) as calls_answered_today,
-        sum(v.calls_abandoned) as calls_abandoned_today,
-        sum(v.answered_within_target) as within_today,
-        sum(v.answered_waits) as answered_waits,
-        sum(v.answered_wait_seconds) as answered_wait_seconds,
-        sum(v.calls_answered) filter (where v.is_recent) as answered_15min,
-        sum(v.calls_abandoned) filter (where v.is_recent) as abandoned_15min,
-        sum(v.answered_within_target) filter (where v.is_recent) as within_15min
-    from bi.live_queue_visits as v
-    cross join lateral (
-        values ('all', '*'), ('source', v.source), ('queue', v.queue_id), ('team', v.team_id),
-        ('region', v.region_code), ('agent', v.agent_id)
-    ) as s (scope_type, scope_id)
-    group by s.scope_type, s.scope_id
-),
-
-connections as (
-    select
-        s.scope_type,
-        s.scope_id,
-        count(distinct n.call_key) filter (where n.is_in_progress) as in_progress,
-        sum(n.connections_handled) as connections_handled,
-        sum(n.handle_seconds) as handle_seconds
-    from bi.live_agent_connections as n
-    cross join lateral (
-        values ('all', '*'), ('source', n.source), ('queue', n.queue_id), ('team', n.team_id),
-        ('region', n.region_code), ('agent', n.agent_id)
-    ) as s (scope_type, scope_id)
+        sum(p.waiting_now) as waiting_now,
+        max(p.longest_wait_seconds) as longest_wait_seconds,
+        sum(p.conversations_now) as conversations_now,
+        sum(p.calls_offered) as calls_offered_today,
+        sum(p.calls_answered) as calls_answered_today,
+        sum(p.calls_abandoned) as calls_abandoned_today,
+        sum(p.answered_within_target) as within_today,
+        sum(p.answered_waits) as answered_waits,
+        sum(p.answered_wait_seconds) as answered_wait_seconds,
+        sum(p.calls_answered_15min) as answered_15min,
+        sum(p.calls_abandoned_15min) as abandoned_15min,
+        sum(p.answered_within_target_15min) as within_15min,
+        sum(p.connections_handled) as connections_handled,
+        sum(p.handle_seconds) as handle_seconds
+    from live.parts as p
+    -- Totals of a queue are those of its source, too.
+    cross join lateral live.scopes(
+        case when p.queue_id is not null then p.source end,
+        p.queue_id, p.team_id, p.region_code, p.agent_id
+    ) as s
+    where not p.is_group
     group by s.scope_type, s.scope_id
 ),
 
@@ -699,33 +972,32 @@ agents as (
         sum(a.agents_break) as agents_break,
         max(a.state_seconds) as state_seconds
     from bi.live_agents as a
-    cross join lateral (
-        values ('all', '*'), ('source', a.source), ('team', a.team_id), ('region', a.region_code),
-        ('agent', a.agent_id)
-    ) as s (scope_type, scope_id)
+    cross join lateral live.scopes(a.source, null, a.team_id, a.region_code, a.agent_id) as s
     group by s.scope_type, s.scope_id
 ),
 
 ages as (
-    select s.scope_type, s.scope_id, max(l.data_age_seconds) as data_age_seconds
+    select
+        s.scope_type,
+        s.scope_id,
+        max(l.data_age_seconds) as data_age_seconds
     from bi.live_sources as l
-    cross join lateral (values ('all', '*'), ('source', l.source)) as s (scope_type, scope_id)
+    cross join lateral live.scopes(l.source, null, null, null, null) as s
     group by s.scope_type, s.scope_id
 ),
 
 -- Where nothing happens today there is nothing waiting, and nobody ready, all the same.
 scopes as (
-    select scope_type, scope_id from visits
-    union
-    select scope_type, scope_id from connections
+    select scope_type, scope_id from sums
     union
     select scope_type, scope_id from agents
     union
     select scope_type, scope_id from ages
     union
-    select 'queue', queue_id from live.queue_visits
-    union
-    select 'region', region_code from live.queue_visits
+    select s.scope_type, s.scope_id
+    from live.day_totals as t
+    cross join lateral live.scopes(null, t.queue_id, null, t.region_code, null) as s
+    where t.visits > 0 and (t.queue_id is null or t.agent_id is null)
     union
     select 'team', team_id from live.agent_states
     union
@@ -739,47 +1011,45 @@ select
     m.value::numeric as value,
     live.clock() as measured_at
 from scopes
-left join visits on visits.scope_type = scopes.scope_type and visits.scope_id = scopes.scope_id
-left join connections
-    on connections.scope_type = scopes.scope_type and connections.scope_id = scopes.scope_id
+left join sums on sums.scope_type = scopes.scope_type and sums.scope_id = scopes.scope_id
 left join agents on agents.scope_type = scopes.scope_type and agents.scope_id = scopes.scope_id
 left join ages on ages.scope_type = scopes.scope_type and ages.scope_id = scopes.scope_id
 cross join lateral (
     values
-    ('waiting_now', coalesce(visits.waiting_now, 0)),
-    ('longest_wait_seconds', coalesce(visits.longest_wait_seconds, 0)),
+    ('waiting_now', coalesce(sums.waiting_now, 0)),
+    ('longest_wait_seconds', coalesce(sums.longest_wait_seconds, 0)),
     (
         'calls_in_progress',
-        coalesce(visits.waiting_now, 0) + coalesce(connections.in_progress, 0)
+        coalesce(sums.waiting_now, 0) + coalesce(sums.conversations_now, 0)
     ),
     ('agents_ready', coalesce(agents.agents_ready, 0)),
     ('agents_busy', coalesce(agents.agents_busy, 0)),
     ('agents_acw', coalesce(agents.agents_acw, 0)),
     ('agents_break', coalesce(agents.agents_break, 0)),
     ('time_in_state_seconds', agents.state_seconds),
-    ('calls_offered_today', coalesce(visits.calls_offered_today, 0)),
-    ('calls_answered_today', coalesce(visits.calls_answered_today, 0)),
-    ('calls_abandoned_today', coalesce(visits.calls_abandoned_today, 0)),
+    ('calls_offered_today', coalesce(sums.calls_offered_today, 0)),
+    ('calls_answered_today', coalesce(sums.calls_answered_today, 0)),
+    ('calls_abandoned_today', coalesce(sums.calls_abandoned_today, 0)),
     (
         'service_level_today',
-        visits.within_today::numeric
-        / nullif(visits.calls_answered_today + visits.calls_abandoned_today, 0)
+        sums.within_today::numeric
+        / nullif(sums.calls_answered_today + sums.calls_abandoned_today, 0)
     ),
     (
         'service_level_15min',
-        visits.within_15min::numeric / nullif(visits.answered_15min + visits.abandoned_15min, 0)
+        sums.within_15min::numeric / nullif(sums.answered_15min + sums.abandoned_15min, 0)
     ),
     (
         'abandon_rate_15min',
-        visits.abandoned_15min::numeric / nullif(visits.answered_15min + visits.abandoned_15min, 0)
+        sums.abandoned_15min::numeric / nullif(sums.answered_15min + sums.abandoned_15min, 0)
     ),
     (
         'abandon_rate_today',
-        visits.calls_abandoned_today::numeric
-        / nullif(visits.calls_answered_today + visits.calls_abandoned_today, 0)
+        sums.calls_abandoned_today::numeric
+        / nullif(sums.calls_answered_today + sums.calls_abandoned_today, 0)
     ),
-    ('asa_today', visits.answered_wait_seconds / nullif(visits.answered_waits, 0)),
-    ('aht_today', connections.handle_seconds / nullif(connections.connections_handled, 0)),
+    ('asa_today', sums.answered_wait_seconds / nullif(sums.answered_waits, 0)),
+    ('aht_today', sums.handle_seconds / nullif(sums.connections_handled, 0)),
     ('data_age_seconds', ages.data_age_seconds)
 ) as m (metric, value)
 where

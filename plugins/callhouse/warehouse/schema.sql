@@ -10,6 +10,7 @@ create schema if not exists bi authorization callhouse_owner;
 create schema if not exists reference authorization callhouse_owner;
 create schema if not exists intake authorization callhouse_owner;
 create schema if not exists candidate authorization callhouse_owner;
+create schema if not exists mart_rows authorization callhouse_owner;
 
 revoke all on schema public from public;
 revoke temporary, create on database callhouse from public;
@@ -27,6 +28,9 @@ create table if not exists ops.sources (
 );
 -- What is open without a recorded end lasts to the newest event; landing moves it forward only.
 alter table ops.sources add column if not exists newest_event_at timestamptz;
+-- False: on the live floor only (`marts: false`), so that none of its rows is built.
+alter table ops.sources add column if not exists is_for_marts boolean not null default true;
+create or replace view mart_rows.sources as select * from ops.sources where is_for_marts;
 
 create table if not exists ops.units (
     unit_id bigint generated always as identity primary key,
@@ -175,6 +179,55 @@ create table if not exists staging.members (
     code text not null,
     primary key (source, kind, code)
 );
+
+-- What marts are built of and audited against: `mart_rows.<table>` is `staging.<table>` without the
+-- days of sources that are on the floor only. These stand in it as literals, so that statistics
+-- still count. Makes what is missing; with `anew` also what reads other sources or columns now.
+create or replace function ops.make_mart_rows(anew boolean) returns void
+language plpgsql set search_path = pg_catalog as $$
+declare
+    floor_only text := (
+        select format(' where source <> all (%L::text[])', array_agg(source order by source))
+        from ops.sources
+        where not is_for_marts
+        having count(*) > 0
+    );
+    t record;
+begin
+    for t in
+        select
+            c.relname as name,
+            v.oid is null as is_missing,
+            obj_description(v.oid) as made_of,
+            o.condition,
+            md5(
+                concat(o.condition, (
+                    select string_agg(a.attname, ',' order by a.attnum)
+                    from pg_attribute as a
+                    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                ))
+            ) as wanted
+        from pg_class as c
+        cross join lateral (
+            select case c.relkind when 'p' then floor_only end as condition
+        ) as o
+        left join pg_class as v
+            on v.relnamespace = 'mart_rows'::regnamespace and c.relname = v.relname
+        where
+            c.relnamespace = 'staging'::regnamespace
+            and c.relkind in ('r', 'p')
+            and not c.relispartition
+        order by c.relname
+    loop
+        continue when not t.is_missing and (not anew or t.made_of is not distinct from t.wanted);
+        execute format(
+            'create or replace view mart_rows.%1$I as select * from staging.%1$I%2$s',
+            t.name, t.condition
+        );
+        execute format('comment on view mart_rows.%I is %L', t.name, t.wanted);
+    end loop;
+end
+$$;
 
 create table if not exists pii.callers (
     caller_token uuid primary key,
