@@ -103,9 +103,12 @@ def held(path: Path) -> bytes:
 
 
 def rotate(log: Path, *, by_copy: bool) -> None:
-    for number in range(8, 0, -1):
-        for old in log.parent.glob(f"queue_log.{number}*"):
-            old.rename(log.parent / old.name.replace(f".{number}", f".{number + 1}", 1))
+    """More are kept than the longest run has rotations: what nobody keeps nobody can read."""
+    for number in range(99, 0, -1):
+        for end in ("", ".gz"):
+            old = log.with_name(f"queue_log.{number}{end}")
+            if old.exists():
+                old.rename(log.with_name(f"queue_log.{number + 1}{end}"))
     if by_copy:
         shutil.copyfile(log, log.with_name("queue_log.1"))
         os.truncate(log, 0)
