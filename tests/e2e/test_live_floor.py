@@ -72,6 +72,7 @@ def test_the_board_moves_by_itself_and_says_when_the_lane_is_silent(
             has=seen.page.locator("a[href^='/boards/live_day/']")
         )
         agent = row.first.locator("td").nth(1).inner_text().strip()
+        seen.tiles.clear()
         with seen.page.expect_navigation(url="**/dashboard/live_day/**"):
             row.first.locator("a").click()
         seen.wait_until_drawn("live_day", 4)
