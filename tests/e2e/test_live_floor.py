@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -67,14 +68,12 @@ def test_the_board_moves_by_itself_and_says_when_the_lane_is_silent(
         seen.page.set_viewport_size({"width": 1920, "height": 1080})  # a screen on the wall
         seen.page.wait_for_timeout(2000)
         seen.page.screenshot(path=str(artefacts / "live_floor_wall.png"))
-        # Of an agent who talks: it has a conversation today.
-        row = seen.page.locator("tr", has_text="talk").filter(
-            has=seen.page.locator("a[href^='/boards/live_day/']")
-        )
-        agent = row.first.locator("td").nth(1).inner_text().strip()
-        seen.tiles.clear()
+        # Of an agent who talks: it has a conversation today. By its address: rows move meanwhile.
+        row = seen.page.locator("tr", has_text="talk")
+        way = row.locator("a[href^='/boards/live_day/']").first.get_attribute("href") or ""
+        (agent,) = parse_qs(urlsplit(way).query)["agent_name"]
         with seen.page.expect_navigation(url="**/dashboard/live_day/**"):
-            row.first.locator("a").click()
+            seen.page.locator(f"a[href='{way}']").click()
         seen.wait_until_drawn("live_day", 4)
         found = [row["agent_name"] for rows in seen.tiles.values() for part in rows
                  for row in part if "agent_name" in row]  # fmt: skip
