@@ -53,11 +53,17 @@ def relabel(
         "row_hash = excluded.row_hash "
         "where (l.version, l.row_hash) < (excluded.version, excluded.row_hash)"
     )
+    # Counted: of rows that are just there the planner thinks they are few, and would look through
+    # them for every link there is.
+    run(
+        "create temporary table landed_keys on commit drop as select distinct {key} as row_id "
+        "from {table} where unit_id = %(unit)s and business_day = any(%(days)s)"
+    )
+    run("analyze landed_keys")
     run(
         "create temporary table landed_links on commit drop as with recursive affected as ("
-        "select distinct l.row_id, 0 as depth from {table} as t inner join {links} as l "
-        "on l.source = %(source)s and l.row_id = t.{key} "
-        "where t.unit_id = %(unit)s and t.business_day = any(%(days)s) "
+        "select l.row_id, 0 as depth from landed_keys as t inner join {links} as l "
+        "on l.source = %(source)s and l.row_id = t.row_id "
         "union select l.row_id, a.depth + 1 from affected as a inner join {links} as l "
         "on l.source = %(source)s and l.previous_id = a.row_id and l.own_call_id <> l.row_id "
         "where a.depth < %(longest)s), "
