@@ -29,21 +29,25 @@ START, END = "2026-11-02", "2026-11-09"
 AS_OF = date(2026, 11, 9)
 # Written by hand: whose agents each of them may see.
 MODEL = {"lead_gz_a": "team_id = 'GZ-A'", "manager_gd": "region_code = 'CN-GD'"}
+EVERY_KIND = {**MODEL, "director": "true", "agent_103": "agent_id = '103'"}
+# Sees groups only, and no row of what the board is made of.
+SEES_NONE = "executive"
 
 
 @pytest.fixture
 def recipients(product: Settings) -> Iterator[None]:
-    """Both with an address and, for the time of the test, the right to export."""
+    """All with an address and, for the time of the test, the right to export."""
     with warehouse.connect(product) as connection:
-        for name in MODEL:
+        for name in (*EVERY_KIND, SEES_NONE):
             people.contact(connection, name, mail=f"{name}@example.org")
         before = connection.execute(
-            "select person, rights, language from sec.people where person = any(%s)", [[*MODEL]]
+            "select person, rights, language from sec.people where person = any(%s)",
+            [[*EVERY_KIND, SEES_NONE]],
         ).fetchall()
         connection.execute(
             "update sec.people set rights = array['export'], language = case person"
             " when 'lead_gz_a' then 'zh' else 'en' end where person = any(%s)",
-            [[*MODEL]],
+            [[*EVERY_KIND, SEES_NONE]],
         )
     yield
     with warehouse.connect(product) as connection:
@@ -86,19 +90,21 @@ def parts(message: EmailMessage) -> dict[str, list[bytes]]:
     return found
 
 
-def test_two_people_get_a_board_with_their_own_rows(
+def test_people_of_every_kind_get_a_board_with_their_own_rows(
     sender: Settings, mail_sink: MailSink, artefacts: Path
 ) -> None:
     report = definitions.find(sender, "agent_coaching_pack")
     left = set(Path(tempfile.gettempdir()).glob("callhouse-report-*"))
-    outcomes = reports.send(sender, report, say, tuple(MODEL), AS_OF)
-    assert [one.status for one in outcomes] == ["sent", "sent"], outcomes
+    *outcomes, refused = reports.send(sender, report, say, (*EVERY_KIND, SEES_NONE), AS_OF)
+    assert [one.status for one in outcomes] == ["sent"] * len(EVERY_KIND), outcomes
+    assert refused.status == "failed" and "sees no row" in str(refused.detail)
+    assert not mail_sink.to(f"{SEES_NONE}@example.org")
     everybody = set(agents(sender, "true"))
     subjects = set()
-    for name, condition in MODEL.items():
+    for name, condition in EVERY_KIND.items():
         wanted = agents(sender, condition)
         foreign = {who.split(",")[0] for who in everybody} - {who.split(",")[0] for who in wanted}
-        assert wanted and foreign, "both see some agents, and not all"
+        assert foreign or name == "director", "all but one do not see everybody"
         (message,) = mail_sink.to(f"{name}@example.org")
         subjects.add(str(message["Subject"]))
         found = parts(message)
@@ -111,7 +117,7 @@ def test_two_people_get_a_board_with_their_own_rows(
         assert found["application/pdf"][0].startswith(b"%PDF")
         header, *rows = csv.reader(io.StringIO(found["text/csv"][0].decode("utf-8-sig")))
         assert {f"{row[0]}, {row[1]}": int(row[2]) for row in rows} == wanted
-        assert header[0] == {"lead_gz_a": "坐席姓名", "manager_gd": "Agent name"}[name]
+        assert header[0] == ("坐席姓名" if name == "lead_gz_a" else "Agent name")
         text = b" ".join(content for some in found.values() for content in some)
         assert not [who for who in foreign if who.encode() in text]
     assert subjects == {

@@ -401,6 +401,17 @@ def test_each_person_reads_their_region_only(
     assert marts.unprotected(things) == ["candidate.fct_things"]
 
 
+def test_a_new_rule_of_who_sees_a_row_reaches_tables_that_are_there(
+    things: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marts.Mart, "condition", "(select sec.sees_all()) and region_code = 'HK'")
+    marts.synchronise(things, [MART])
+    rules = things.execute(
+        "select qual from pg_policies where tablename = 'fct_things' and policyname = 'reader'"
+    ).fetchall()
+    assert len(rules) == 1 and "'HK'" in rules[0][0]
+
+
 def test_a_new_column_is_added_and_a_changed_one_refused(things: psycopg.Connection) -> None:
     # In the contract it stands where it belongs; the view of an older instance has no such place.
     columns = (*MART.columns[:2], ("note", "text", "New."), *MART.columns[2:])

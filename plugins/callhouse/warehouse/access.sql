@@ -137,6 +137,14 @@ language sql stable parallel safe security definer set search_path = pg_catalog 
     )
 $$;
 
+-- These scopes, as `agent=site_a/101`.
+create or replace function sec.named_scopes() returns text[]
+language sql stable parallel safe security definer set search_path = pg_catalog as $$
+    select coalesce(array_agg(scope_type || '=' || scope_id), '{}')
+    from sec.mine
+    where scope_type <> 'all' and mask_level <> 'aggregate' and strpos(scope_id, '/') > 0
+$$;
+
 create or replace function sec.sees_all() returns boolean
 language sql stable parallel safe security definer set search_path = pg_catalog as $$
     select exists (select from sec.mine where scope_type = 'all' and mask_level <> 'aggregate')
@@ -250,7 +258,8 @@ $$;
 
 revoke execute on all functions in schema sec from public;
 grant execute on function
-sec.scope(text), sec.names_sources(), sec.sees_all(), sec.sees_aggregates(), sec.reads_ledger(), sec.sees_masks(),
+sec.scope(text), sec.names_sources(), sec.named_scopes(), sec.sees_all(), sec.sees_aggregates(),
+sec.reads_ledger(), sec.sees_masks(),
 sec.masked_caller(date, text)
 to callhouse_reader, callhouse_pipeline;
 

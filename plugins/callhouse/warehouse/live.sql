@@ -407,6 +407,7 @@ declare
     relation text;
     part record;
     condition text;
+    named text[];
 begin
     foreach relation in array array[
         'queue_visits', 'agent_connections', 'agent_states', 'usual_quarters', 'day_totals',
@@ -414,6 +415,7 @@ begin
     ]
     loop
         condition := '(select sec.sees_all())';
+        named := '{}';
         for part in
             select s.scope, s.name
             from (
@@ -424,12 +426,17 @@ begin
             where a.attrelid = format('live.%I', relation)::regclass
         loop
             condition := condition || format(
-                ' or %1$I = any ((select sec.scope(%2$L))::text[])'
-                ' or (select sec.names_sources())'
-                ' and (source || ''/'' || %1$I) = any ((select sec.scope(%2$L))::text[])',
-                part.name, part.scope
+                ' or %I = any ((select sec.scope(%L))::text[])', part.name, part.scope
             );
+            named := named || format('%L || (source || ''/'' || %I)', part.scope || '=', part.name);
         end loop;
+        if cardinality(named) > 0 then -- as Mart.condition of transform/marts.py
+            condition := condition || format(
+                ' or (select sec.names_sources())'
+                ' and array[%s] && (select sec.named_scopes())::text[]',
+                array_to_string(named, ', ')
+            );
+        end if;
         if relation = 'sources' then -- names and how fresh they are: everybody's
             condition := 'true';
         end if;
