@@ -50,7 +50,7 @@ class Floor:
         (feeds / f"{FEED}.yaml").write_text(
             f"feed: {FEED}\nvendor: asterisk\ncountry: CN\ntail: {self.log}\n"
         )
-        (self.tail,) = collectors.tails(settings, [FEED], say=lambda _: None)
+        (self.tail,) = collectors.configured(settings, [FEED], say=lambda _: None)
 
     @property
     def legs(self) -> list[Leg]:
