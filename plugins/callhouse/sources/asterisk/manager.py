@@ -96,10 +96,11 @@ class Session:
         if quiet > ASK_SECONDS and now - self._asked_at > ASK_SECONDS:
             self._asked_at = now
             self._send(Action="Ping")
-        if self._receive(WAIT_SECONDS):
-            for message in self._messages():
-                if "Event" in message:
-                    yield from map(_bytes, self._translation.lines(message, time.monotonic()))
+        if END not in self._buffer:  # the first events may have come with the login's answer
+            self._receive(WAIT_SECONDS)
+        for message in self._messages():
+            if "Event" in message:
+                yield from map(_bytes, self._translation.lines(message, time.monotonic()))
         yield from map(_bytes, self._translation.settled(time.monotonic()))
 
     def rest(self) -> list[bytes]:
@@ -151,8 +152,6 @@ class Session:
             raise CallhouseError(f"{self.where} has ended the connection")
         self._heard_at = time.monotonic()
         self._buffer += data
-        if len(self._buffer) > LONGEST_MESSAGE and END not in self._buffer:
-            raise CallhouseError(f"{self.where} sends what are no events: check the address")
         return True
 
     def _must_receive(self) -> None:
@@ -162,6 +161,8 @@ class Session:
     def _messages(self, most: int | None = None) -> list[Event]:
         """What has come whole; half a message waits for its end."""
         *whole, rest = bytes(self._buffer).split(END, *([most] if most else []))
+        if not most and len(rest) > LONGEST_MESSAGE:
+            raise CallhouseError(f"{self.where} sends what are no events: check the address")
         self._buffer = bytearray(rest)
         return [_fields(message) for message in whole]
 
