@@ -134,6 +134,7 @@ def status(as_json: AsJson = False) -> None:
     from callhouse import reports as reporting
     from callhouse import runner
     from callhouse.alerts import state as alerting
+    from callhouse.live import exchanges
     from callhouse.transform import state
 
     settings = _settings()
@@ -145,6 +146,7 @@ def status(as_json: AsJson = False) -> None:
             "capture": capturing.summary(settings),
             "alerts": alerting.summary(settings),
             "reports": reporting.summary(settings),
+            "exchanges": exchanges.problems(settings),
         }
         if database
         else {}
@@ -165,6 +167,8 @@ def status(as_json: AsJson = False) -> None:
             print(capturing.sentence(watched["capture"]))
             print(alerting.sentence(watched["alerts"]))
             print(reporting.sentence(watched["reports"]))
+            for feed, problem in watched["exchanges"].items():
+                print(f"exchange of {feed}: {problem or 'is listened to'}")
     if not current.healthy:
         raise typer.Exit(NEEDS_A_PERSON)
 
@@ -536,7 +540,7 @@ def _play(directory: Path, speed: float, into: str | None) -> None:
     import signal
     import threading
 
-    from callhouse.live import listener, signing
+    from callhouse.live import exchanges, signing
     from callhouse.simulate import live, manager
     from callhouse.sources import registry
 
@@ -545,7 +549,7 @@ def _play(directory: Path, speed: float, into: str | None) -> None:
         signal.signal(number, lambda *_: stop.set())
     push = None
     if into and (address := registry.listens(registry.feed(settings, into))):
-        secret = settings.secret(listener.secret_name(into))
+        secret = settings.secret(exchanges.secret_name(into))
         with manager.serving(address, secret) as exchange:
             _say(f"{into}: serves {address}, and waits for the collector")
             live.play(directory, speed, stop, _say, live.teller(exchange, stop))

@@ -22,7 +22,7 @@ from callhouse import capture, warehouse
 from callhouse.capture import devices
 from callhouse.errors import CallhouseError
 from callhouse.landing import EPOCH, Unit
-from callhouse.live import state
+from callhouse.live import exchanges, state
 from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.sources.contract import Listened, Session
@@ -34,20 +34,6 @@ BEAT_SECONDS = 60.0
 SEEN_SECONDS = 2.0
 # Between attempts: twice as long each time, as long as no session has lasted for the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-
-
-def secret_name(feed: str) -> str:
-    """The secret that a feed's exchange is told."""
-    return f"ami_{feed}"
-
-
-def password(settings: Settings, feed: str) -> str:
-    """What was put there for the feed; CallhouseError with where to put it."""
-    name = secret_name(feed)
-    file = settings.home / "secrets" / name
-    if settings.given_secret(name) is None and not file.exists():
-        raise CallhouseError(f"the password of its user is missing: write it into {file}")
-    return settings.secret(name, is_made=False)
 
 
 @dataclass(frozen=True)
@@ -133,14 +119,18 @@ class Listener:
         while not self._stop.is_set():
             began = time.monotonic()
             try:
-                session = self.feed.session(self.address, password(self.settings, self.name))
+                session = self.feed.session(
+                    self.address, exchanges.password(self.settings, self.name)
+                )
                 try:
                     self._hear(session)
                 finally:
                     self._session = ""
                     session.close()
-            except (CallhouseError, OSError) as problem:
+            except CallhouseError as problem:
                 self._problem = str(problem)
+            except OSError as problem:
+                self._problem = f"{self.address}: {problem}"
             except Exception as problem:  # noqa: BLE001  # without this thread nothing is heard
                 self._problem = f"cannot be understood ({type(problem).__name__})"
             if time.monotonic() - began > LONGEST_PAUSE:

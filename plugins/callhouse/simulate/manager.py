@@ -155,6 +155,10 @@ class _Login(socketserver.StreamRequestHandler):
     server: Exchange
 
     def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # it has gone, without a word
+            self._serve()
+
+    def _serve(self) -> None:
         challenge = f"{secrets.randbelow(10**9)}"
         self.wfile.write(BANNER)
         while action := self._action():
