@@ -415,21 +415,20 @@ def test_a_day_that_is_told_is_the_floor_of_its_log(
         )  # fmt: skip
 
     told, logged = visits(TOLD), visits(FEED)
-    assert len(told) > CALLS / 2
-    assert {row[3] for row in told} >= {"answered", "abandoned", "exit_key", "sent on"}
+    assert len(told) > 20 and {row[3] for row in told} >= {"answered", "abandoned"}
     assert told == logged
     talks = (
         "select call_id, connection_number, agent_id, queue_id, connected_at, ended_at "
         "from live.agent_connections where source = %s order by 1, 2"
     )
     assert asked(floor, talks, TOLD) == asked(floor, talks, FEED)
-    assert len(asked(floor, talks, TOLD)) > CALLS / 3
+    assert len(asked(floor, talks, TOLD)) > 20
     ((read, kept, kinds),) = asked(
         floor,
         "select sum(read_rows), sum(staged_rows + duplicate_rows + quarantined_rows), "
         "array_agg(distinct kind) from ops.units where source = %s",
     )
-    assert read == kept > 1000 and kinds == ["push"]
+    assert read == kept > 100 and kinds == ["push"]
     before = {table: rows(floor.settings, table) for table in TABLES}
     state.rebuild(floor.settings, [TOLD])
     assert {table: rows(floor.settings, table) for table in TABLES} == before
