@@ -235,6 +235,11 @@ def test_a_conversation_that_is_passed_on_ends_by_its_transfer() -> None:
         told = f"{end}ATTENDEDTRANSFER|{method}|20|61|"
         assert lines(attended, complete("transfer")) == [told]
         assert lines(complete("transfer"), attended) == [told]
+    # The agent's channel may be gone in between; an old transfer is another one.
+    assert lines(BLIND, {**GONE, "Uniqueid": "1796000021.2579"}, complete("transfer")) == [blind]
+    translation = Translation()
+    assert translation.lines(BLIND, 0.0) + translation.lines(complete("transfer"), 10.0) == []
+    assert translation.settled() == [f"{end}TRANSFER|||20|61|"]
     # Of a transfer that failed, or made a conference, or is another call's, nothing is known.
     failed = {**BLIND, "Result": "Fail"}
     conference = of_calls("AttendedTransfer", 1796000082.6, ATTENDED, "DestType: Threeway\n")

@@ -206,7 +206,8 @@ class Translation:
         self.where = where
         self._waiting: dict[str, Waiting] = {}
         self._hung_up: dict[str, bool] = {}
-        self._transfers: dict[str, tuple[str, ...]] = {}  # by channels that took part
+        # When, and how, by the channels that took part.
+        self._transfers: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._left: dict[str, Held] = {}  # by caller
         self._passed_on: dict[str, tuple[float, Event]] = {}  # by caller
         self._is_told_of_calls = False
@@ -308,8 +309,6 @@ class Translation:
         yield from self._settle(channel)
         for known in (self._waiting, self._hung_up):
             known.pop(channel, None)
-        if channel not in self._passed_on:
-            self._transfers.pop(channel, None)
 
     def _settle(self, caller: str) -> Iterator[str]:
         if held := self._left.pop(caller, None):
@@ -367,18 +366,18 @@ class Translation:
             return
         channels = (event.get("Uniqueid", ""), event.get("DestUniqueid", ""))
         for channel in channels:
-            if kind := self._transfers.get(channel):
-                self._forget(*channels)
+            at, kind = self._transfers.pop(channel, (float("-inf"), ()))
+            if now - at <= SETTLE_SECONDS:
                 yield _passed(event, kind)
                 return
         self._passed_on[channels[0]] = (now + SETTLE_SECONDS, event)
 
-    def _blind(self, event: Event, now: float) -> Iterator[str]:  # noqa: ARG002
+    def _blind(self, event: Event, now: float) -> Iterator[str]:
         kind = ("BLINDTRANSFER", event.get("Extension", ""), event.get("Context", ""))
         channels = ("TransfereeUniqueid", "TransfererUniqueid")
-        yield from self._passed_by(event, kind, channels)
+        yield from self._passed_by(event, now, kind, channels)
 
-    def _attended(self, event: Event, now: float) -> Iterator[str]:  # noqa: ARG002
+    def _attended(self, event: Event, now: float) -> Iterator[str]:
         how: tuple[str, ...]
         match event.get("DestType"):
             case "Bridge":
@@ -393,10 +392,10 @@ class Translation:
             "TransfereeUniqueid", "TransferTargetUniqueid", "OrigTransfererUniqueid",
             "SecondTransfererUniqueid",
         )  # fmt: skip
-        yield from self._passed_by(event, ("ATTENDEDTRANSFER", *how), channels)
+        yield from self._passed_by(event, now, ("ATTENDEDTRANSFER", *how), channels)
 
     def _passed_by(
-        self, event: Event, kind: tuple[str, ...], names: tuple[str, ...]
+        self, event: Event, now: float, kind: tuple[str, ...], names: tuple[str, ...]
     ) -> Iterator[str]:
         """A transfer, which is told before the end of the conversation, or just after it."""
         if event.get("Result") != "Success":
@@ -408,11 +407,7 @@ class Translation:
                 yield _passed(complete, kind)
                 return
         for channel in channels:
-            _keep(self._transfers, channel, kind)
-
-    def _forget(self, *channels: str) -> None:
-        for channel in channels:
-            self._transfers.pop(channel, None)
+            _keep(self._transfers, channel, (now, kind))
 
     # -------------------------------------------------------------------------- agents
     def _log_in(self, event: Event, now: float) -> Iterator[str]:  # noqa: ARG002
