@@ -124,7 +124,7 @@ def _follow(collector: Collector, stop: threading.Event, say: Say) -> None:
         except (CallhouseError, psycopg.Error, OSError) as problem:
             if str(problem) != told:
                 told = str(problem)
-                say(f"{collector.name}: {told}; trying again every {RETRY_SECONDS:.0f} s")
+                say(f"{collector.name}: {told}; trying again")
             collector.forget()
             collector.disconnect()
             stop.wait(RETRY_SECONDS)

@@ -34,6 +34,8 @@ BEAT_SECONDS = 60.0
 SEEN_SECONDS = 2.0
 # Between attempts: twice as long each time, as long as no session has lasted for the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+# So long it is waited for the ear when all ends: one that still connects has heard nothing.
+LEAVE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Listener:
         with self._changed:
             self._changed.notify_all()
         if self._ear:
-            self._ear.join()
+            self._ear.join(LEAVE_SECONDS)
         try:
             while self._land_next():
                 pass
