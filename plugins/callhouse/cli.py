@@ -134,6 +134,7 @@ def status(as_json: AsJson = False) -> None:
     from callhouse import reports as reporting
     from callhouse import runner
     from callhouse.alerts import state as alerting
+    from callhouse.live import exchanges
     from callhouse.transform import state
 
     settings = _settings()
@@ -145,6 +146,7 @@ def status(as_json: AsJson = False) -> None:
             "capture": capturing.summary(settings),
             "alerts": alerting.summary(settings),
             "reports": reporting.summary(settings),
+            "exchanges": exchanges.problems(settings),
         }
         if database
         else {}
@@ -165,6 +167,8 @@ def status(as_json: AsJson = False) -> None:
             print(capturing.sentence(watched["capture"]))
             print(alerting.sentence(watched["alerts"]))
             print(reporting.sentence(watched["reports"]))
+            for feed, problem in watched["exchanges"].items():
+                print(f"exchange of {feed}: {problem or 'is listened to'}")
     if not current.healthy:
         raise typer.Exit(NEEDS_A_PERSON)
 
@@ -219,21 +223,21 @@ def land(
 @app.command()
 def collect(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Feeds with `tail` in their YAML; all of them.")
+        list[str] | None, typer.Argument(help="Feeds with `tail`, or ami:// as location; all.")
     ] = None,
 ) -> None:
-    """Follow logs as they are written, until SIGTERM or Ctrl-C."""
+    """Follow logs and listen to exchanges, until SIGTERM or Ctrl-C."""
     import signal
     import threading
 
     from callhouse.live import collectors
 
-    found = collectors.tails(_settings(), names or [], say=_say)
+    found = collectors.configured(_settings(), names or [], say=_say)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    for tail in found:
-        _say(f"{tail.name}: follows {tail.path}")
+    for collector in found:
+        _say(f"{collector.name}: follows {collector.follows}")
     collectors.collect(_settings(), found, stop, _say)
 
 
@@ -502,7 +506,9 @@ def simulate(
     into: Annotated[
         str | None,
         typer.Option(
-            "--into", help="With --live: a feed with `receive` to push the lines to, signed."
+            "--into",
+            help="With --live: a feed with `receive` to push the lines to, signed, or one with an "
+            "ami:// address of this machine, whose exchange it plays.",
         ),
     ] = None,
 ) -> None:
@@ -534,13 +540,20 @@ def _play(directory: Path, speed: float, into: str | None) -> None:
     import signal
     import threading
 
-    from callhouse.live import signing
-    from callhouse.simulate import live
+    from callhouse.live import exchanges, signing
+    from callhouse.simulate import live, manager
+    from callhouse.sources import registry
 
     settings, stop = _settings(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     push = None
+    if into and (address := registry.listens(registry.feed(settings, into))):
+        secret = settings.secret(exchanges.secret_name(into))
+        with manager.serving(address, secret) as exchange:
+            _say(f"{into}: serves {address}, and waits for the collector")
+            live.play(directory, speed, stop, _say, live.teller(exchange, stop))
+        return
     if into:
         url = f"http://127.0.0.1:{settings.receiver_port}/v1/events/{into}"
         push = live.pusher(url, settings.secret(signing.secret_name(into)), stop, _say)

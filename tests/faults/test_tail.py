@@ -54,7 +54,9 @@ def followed(emptied: Settings, log: Path) -> Iterator[Callable[[float], Tail]]:
     def make(patience: float = 600.0) -> Tail:
         for tail in made:
             tail.close()
-        made.extend(collectors.tails(emptied, say=lambda _: None))
+        (found,) = collectors.configured(emptied, say=lambda _: None)
+        assert isinstance(found, Tail)
+        made.append(found)
         made[-1].patience *= patience / 600.0
         return made[-1]
 
@@ -358,7 +360,7 @@ def test_lines_that_are_none_do_not_stop_it(
 def test_two_collectors_take_turns(emptied: Settings, simulated: World, log: Path) -> None:
     """The second finds what the first has landed."""
     lines = simulated.lines["queue_log"][:200]
-    tails = [tail for _ in range(2) for tail in collectors.tails(emptied, say=lambda _: None)]
+    tails = [tail for _ in range(2) for tail in collectors.configured(emptied, say=lambda _: None)]
     for place in range(0, 200, 20):
         write(log, *lines[place : place + 20])
         for tail in tails:

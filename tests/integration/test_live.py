@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +19,12 @@ from callhouse import transform, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.live import collectors, receiver, state
 from callhouse.live.intake import Counts, Intake, Push
+from callhouse.live.listener import Listener
 from callhouse.runner import postgres
 from callhouse.settings import Settings
 from callhouse.simulate import queue_log
 from callhouse.simulate.centre import Centre
+from callhouse.simulate.manager import Exchange
 from callhouse.simulate.records import Leg, World
 from callhouse.simulate.rendering import first_second
 from callhouse.simulate.states import sessions
@@ -50,7 +54,7 @@ class Floor:
         (feeds / f"{FEED}.yaml").write_text(
             f"feed: {FEED}\nvendor: asterisk\ncountry: CN\ntail: {self.log}\n"
         )
-        (self.tail,) = collectors.tails(settings, [FEED], say=lambda _: None)
+        (self.tail,) = collectors.configured(settings, [FEED], say=lambda _: None)
 
     @property
     def legs(self) -> list[Leg]:
@@ -204,6 +208,102 @@ def test_a_rebuild_from_staging_is_the_same(floor: Floor) -> None:
     assert {table: rows(floor.settings, table) for table in TABLES} == before
     with pytest.raises(CallhouseError, match="no live source"):
         state.rebuild(floor.settings, ["elsewhere"])
+
+
+TOLD, USER, SECRET = "told", "callhouse", "word"
+# What no event tells (docs/decisions/0060): refusals, and by what a caller who was sent on left.
+UNTOLD = ("overflow_full", "overflow_diverted", "closed")
+
+
+@pytest.fixture
+def exchange(floor: Floor) -> Iterator[Exchange]:
+    """The same exchange again, as one that is listened to."""
+    with Exchange(USER, SECRET) as served:
+        mapping = floor.settings.feeds_directory / f"{TOLD}.yaml"
+        mapping.write_text(
+            f"feed: {TOLD}\nvendor: asterisk\ncountry: CN\nmarts: false\n"
+            f"location: ami://{USER}@127.0.0.1:{served.port}\n"
+        )
+        secret = floor.settings.home / "secrets" / f"ami_{TOLD}"
+        secret.write_text(f"{SECRET}\n")
+        yield served
+        mapping.unlink()
+        secret.unlink()
+    with warehouse.connect(floor.settings) as connection:  # other tests look at the whole floor
+        for table in (*TABLES, "sources"):
+            connection.execute(f"delete from live.{table} where source = %s".encode(), [TOLD])
+
+
+@pytest.fixture
+def listener(floor: Floor, exchange: Exchange) -> Iterator[Listener]:
+    assert exchange.port
+    (found,) = collectors.configured(floor.settings, [TOLD], say=lambda _: None)
+    assert isinstance(found, Listener)
+    found.first_pause = 0.05
+    yield found
+    found.close()
+
+
+def look_until(listener: Listener, is_done: Callable[[], bool]) -> None:
+    """As the collector does, which goes on when something is away."""
+    until = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(CallhouseError):
+            while listener.look():
+                pass
+        if is_done():
+            return
+        assert time.monotonic() < until, listener._problem
+        time.sleep(0.02)
+
+
+def asked(floor: Floor, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    with warehouse.connect(floor.settings) as connection:
+        return connection.execute(statement.encode(), values or [TOLD]).fetchall()
+
+
+def test_a_day_that_is_told_is_the_floor_of_its_log(
+    floor: Floor, exchange: Exchange, listener: Listener
+) -> None:
+    """Up to what no event tells; afterwards the state is what a rebuild says."""
+    floor.play_to(25 * 3600)
+    written = floor.log.read_text().splitlines()
+    look_until(listener, lambda: exchange.listeners == 1)
+    for start in range(0, len(written), 500):
+        exchange.tell("\n".join(written[start : start + 500]))
+    exchange.tell(f"{floor.epoch + 60}|MANAGER|nowhere|Agent/last|ADDMEMBER|")
+    last = "select agent_id from staging.asterisk_events where source = %s and queue_id = 'nowhere'"
+    look_until(listener, lambda: asked(floor, last) == [("Agent/last",)])
+
+    def visits(source: str) -> list[tuple[Any, ...]]:
+        left = "case when outcome in ('timeout', 'overflow_empty') then 'sent on' else outcome end"
+        return asked(
+            floor,
+            f"select call_id, queue_id, agent_id, {left}, wait_seconds, entered_at, left_at, "
+            "answered_within_target, calls_answered, calls_abandoned, caller_token "
+            "from live.queue_visits where source = %s and outcome <> all(%s) "
+            "and (outcome <> 'overflow_empty' or wait_seconds is not null) order by 1, 2, 6",
+            source, list(UNTOLD),
+        )  # fmt: skip
+
+    told, logged = visits(TOLD), visits(FEED)
+    assert len(told) > 20 and {row[3] for row in told} >= {"answered", "abandoned"}
+    assert told == logged
+    talks = (
+        "select call_id, connection_number, agent_id, queue_id, connected_at, ended_at "
+        "from live.agent_connections where source = %s order by 1, 2"
+    )
+    assert asked(floor, talks, TOLD) == asked(floor, talks, FEED)
+    assert len(asked(floor, talks, TOLD)) > 20
+    ((read, kept, kinds),) = asked(
+        floor,
+        "select sum(read_rows), sum(staged_rows + duplicate_rows + quarantined_rows), "
+        "array_agg(distinct kind) from ops.units where source = %s",
+    )
+    assert read == kept > 100 and kinds == ["push"]
+    before = {table: rows(floor.settings, table) for table in TABLES}
+    state.rebuild(floor.settings, [TOLD])
+    assert {table: rows(floor.settings, table) for table in TABLES} == before
 
 
 PUSHED = "pushed"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +13,9 @@ from typing import ClassVar
 
 import pytest
 
+from callhouse.errors import CallhouseError
 from callhouse.live import signing
-from callhouse.simulate import live
+from callhouse.simulate import live, manager
 from callhouse.simulate.live import Episode
 
 PLAYED = Episode(seed=3, began_at=1_796_000_000.0, speed=4.0, calls_per_day=200)
@@ -115,3 +118,36 @@ def test_lines_are_pushed_until_they_are_taken(
         with pytest.raises(live.PushError, match="403"):
             push("line\n")
         server.shutdown()
+
+
+def test_lines_are_told_to_who_has_logged_in(tmp_path: Path) -> None:
+    """By the manager interface: nothing before somebody listens, then each line that has events."""
+    past = Episode(3, time.time() - 7200, 4.0, 200)
+    (tmp_path / "episode.json").write_text(json.dumps(vars(past)), encoding="utf-8")
+    due = [line for instant, line in past.lines() if instant <= time.time()]
+    stop, log, said = threading.Event(), tmp_path / "queue_log", list[str]()
+    with manager.Exchange("u", "word") as exchange:
+        tell = live.teller(exchange, stop)
+        player = threading.Thread(target=live.play, args=(tmp_path, 1.0, stop, said.append, tell))
+        player.start()
+        time.sleep(0.5)
+        assert log.read_text("utf-8") == ""
+        with socket.create_connection(("127.0.0.1", exchange.port)) as client:
+            client.settimeout(10)
+            asked = "Action: Challenge\r\nAuthType: MD5\r\n\r\n"
+            client.sendall(asked.encode())
+            heard = b""
+            while b"Challenge: " not in heard or not heard.endswith(b"\r\n\r\n"):
+                heard += client.recv(4096)
+            challenge = heard.partition(b"Challenge: ")[2].strip().decode()
+            key = hashlib.md5(f"{challenge}word".encode()).hexdigest()
+            client.sendall(f"Action: Login\r\nUsername: u\r\nKey: {key}\r\n\r\n".encode())
+            entries = sum("|ENTERQUEUE|" in line for line in due)
+            heard = b""
+            while heard.count(b"Event: QueueCallerJoin\r\n") < entries:
+                heard += client.recv(65536)
+        stop.set()
+        player.join()
+    assert entries > 20 and log.read_text("utf-8").splitlines()[: len(due)] == due
+    with pytest.raises(CallhouseError, match="can be played, not ami"):
+        manager.serving("ami://u@pbx.example", "word")

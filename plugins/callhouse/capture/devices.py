@@ -61,6 +61,9 @@ def declare(connection: psycopg.Connection, settings: Settings, now: datetime) -
         if registry.tail(feed):
             enter_tail(connection, feed, now)
             known.add(tail_name(feed))
+        if registry.listens(feed):
+            enter_listener(connection, feed, now)
+            known.add(listener_name(feed))
         if registry.receive(feed):
             enter_push(connection, feed, now)
             known.add(push_name(feed))
@@ -111,6 +114,11 @@ def tail_name(feed: Feed) -> str:
     return f"{feed.file.stem}_tail"
 
 
+def listener_name(feed: Feed) -> str:
+    """The device that listens to the feed's exchange."""
+    return f"{feed.file.stem}_listener"
+
+
 def push_name(feed: Feed) -> str:
     """The device that pushes the feed's records."""
     return f"{feed.file.stem}_push"
@@ -120,6 +128,13 @@ def enter_tail(connection: psycopg.Connection, feed: Feed, now: datetime) -> Non
     """Enter the collector that follows the feed's log."""
     interval = watching.SHORTEST_INTERVAL
     _enter_lane(connection, feed, tail_name(feed), "collector", "live", interval, now)
+
+
+def enter_listener(connection: psycopg.Connection, feed: Feed, now: datetime) -> None:
+    """Enter what listens to the feed's exchange: numbers that it leaves out are lost rows."""
+    interval = watching.SHORTEST_INTERVAL
+    name = listener_name(feed)
+    _enter_lane(connection, feed, name, "collector", "live", interval, now, source=feed.name)
 
 
 def enter_push(connection: psycopg.Connection, feed: Feed, now: datetime) -> None:
@@ -133,7 +148,7 @@ def enter_push(connection: psycopg.Connection, feed: Feed, now: datetime) -> Non
 
 def _enter_lane(
     connection: psycopg.Connection, feed: Feed, device: str, kind: str, how: str, interval: int,
-    now: datetime,
+    now: datetime, source: str | None = None,
 ) -> None:  # fmt: skip
     said = registry.watch(feed) or UNDECLARED
     watch = replace(said, interval_seconds=interval, delay_seconds=None, due=None, series=())
@@ -141,7 +156,7 @@ def _enter_lane(
         "device": device,
         "kind": kind,
         "label": f"{feed.label}, {how}",
-        "source": None,
+        "source": source,
         "records": [],
         "events_of": None,
         "time_zone": feed.time_zone,
@@ -179,8 +194,9 @@ def read(file: Path, feeds: dict[str, Feed]) -> list[dict[str, Any]]:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
             raise item.error("device", f"'{name}': use lower-case letters, digits and _")
         tails = {tail_name(feed) for feed in feeds.values() if registry.tail(feed)}
+        ears = {listener_name(feed) for feed in feeds.values() if registry.listens(feed)}
         pushed = {push_name(feed) for feed in feeds.values() if registry.receive(feed)}
-        taken = {NOTIFIER, *feeds, *tails, *pushed, *(device["device"] for device in found)}
+        taken = {NOTIFIER, *feeds, *tails, *ears, *pushed, *(device["device"] for device in found)}
         if name in taken:
             raise item.error("device", f"'{name}' is a device already: choose another name")
         events_of = item.text("events_of", "") or None

@@ -1,4 +1,4 @@
-"""Collectors: what follows the logs of live sources, each in a thread of its own."""
+"""Collectors: what follows logs, or listens to exchanges, each in a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import psycopg
 
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.live import state
+from callhouse.live.listener import Listener
 from callhouse.live.tail import Tail
 from callhouse.settings import Settings
 from callhouse.sources import registry
-from callhouse.sources.contract import Tailed
+from callhouse.sources.contract import Listened, Tailed
 
 LOOK_SECONDS = 0.5
 # Between attempts while the server, or the log, is away.
@@ -28,23 +30,58 @@ LEARN_SECONDS = 900.0
 Say = Callable[[str], None]
 
 
-def tails(settings: Settings, names: Sequence[str] = (), say: Say = print) -> list[Tail]:
-    """The tails of the feeds called `names`, or all that are configured."""
+class Collector(Protocol):
+    """What is asked again and again to land what is new."""
+
+    name: str
+
+    @property
+    def follows(self) -> str:
+        """Log or address, for people."""
+
+    def look(self) -> bool:
+        """Land what is new; True where more waits already."""
+
+    def forget(self) -> None:
+        """What failed may have been committed."""
+
+    def disconnect(self) -> None:
+        """Let go of the warehouse."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+def configured(
+    settings: Settings, names: Sequence[str] = (), say: Say = print
+) -> list[Tail | Listener]:
+    """The collectors of the feeds called `names`, or of all."""
     feeds = [registry.feed(settings, name) for name in names] or registry.feeds(settings)
-    found = [
-        (feed, path) for feed in feeds if isinstance(feed, Tailed) and (path := registry.tail(feed))
-    ]
-    followed = {feed.file.stem for feed, _ in found}
+    found: list[Tail | Listener] = []
+    for feed in feeds:
+        if isinstance(feed, Tailed) and (path := registry.tail(feed)):
+            found.append(Tail(settings, feed, path, say=say))
+        elif isinstance(feed, Listened) and (address := registry.listens(feed)):
+            found.append(Listener(settings, feed, address, say=say))
+    followed = {collector.name for collector in found}
     if missing := [name for name in names if name not in followed]:
-        raise CallhouseError(f"feed {missing[0]} follows nothing: add `tail: PATH` to its YAML")
+        raise CallhouseError(
+            f"feed {missing[0]} follows nothing: add `tail: PATH`, or a `location` that is "
+            "listened to, to its YAML"
+        )
     if not found:
-        raise CallhouseError("nothing to collect: no feed has `tail: PATH` in its YAML")
-    return [Tail(settings, feed, path, say=say) for feed, path in found]
+        raise CallhouseError(
+            "nothing to collect: no feed has `tail: PATH`, or a `location` that is listened to, "
+            "in its YAML"
+        )
+    return found
 
 
-def collect(settings: Settings, found: Sequence[Tail], stop: threading.Event, say: Say) -> None:
-    """Follow every tail until `stop`, and keep the state; what goes away is waited for."""
-    threads = [threading.Thread(target=_follow, args=(tail, stop, say)) for tail in found]
+def collect(
+    settings: Settings, found: Sequence[Collector], stop: threading.Event, say: Say
+) -> None:
+    """Let every one collect until `stop`, and keep the state; what goes away is waited for."""
+    threads = [threading.Thread(target=_follow, args=(one, stop, say)) for one in found]
     threads.append(threading.Thread(target=keep, args=(settings, stop, say)))
     for thread in threads:
         thread.start()
@@ -78,23 +115,23 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _follow(tail: Tail, stop: threading.Event, say: Say) -> None:
+def _follow(collector: Collector, stop: threading.Event, say: Say) -> None:
     told = ""
     while not stop.is_set():
         began = time.monotonic()
         try:
-            has_more = tail.look()
+            has_more = collector.look()
         except (CallhouseError, psycopg.Error, OSError) as problem:
             if str(problem) != told:
                 told = str(problem)
-                say(f"{tail.name}: {told}; trying again every {RETRY_SECONDS:.0f} s")
-            tail.forget()
-            tail.disconnect()
+                say(f"{collector.name}: {told}; trying again")
+            collector.forget()
+            collector.disconnect()
             stop.wait(RETRY_SECONDS)
             continue
         if told:
-            say(f"{tail.name}: goes on")
+            say(f"{collector.name}: goes on")
             told = ""
         if not has_more:
             stop.wait(max(0.0, LOOK_SECONDS - (time.monotonic() - began)))
-    tail.close()
+    collector.close()

@@ -92,6 +92,11 @@ class Tail:
         self._beat_at = self._seen_at = 0.0
         self._connection: psycopg.Connection | None = None
 
+    @property
+    def follows(self) -> str:
+        """The log, for people."""
+        return str(self.path)
+
     def close(self) -> None:
         """Let go of the files and of the warehouse."""
         for handle in self._handles.values():

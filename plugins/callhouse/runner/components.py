@@ -68,7 +68,7 @@ COMPONENTS = (
     Component("notifier", "airflow", ("python", "-m", "callhouse", "alert", "run")),
 )
 BY_NAME = {component.name: component for component in COMPONENTS}
-# Runs only where a feed follows a log.
+# Runs only where a feed follows a log, or an exchange is listened to.
 COLLECTOR = Component("collector", "airflow", ("python", "-m", "callhouse", "collect"))
 # Runs only where a feed receives pushes.
 RECEIVER = Component("receiver", "airflow", ("python", "-m", "callhouse", "receive"))

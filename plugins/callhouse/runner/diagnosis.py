@@ -48,6 +48,7 @@ def doctor(settings: Settings) -> list[Finding]:
         _supervisor(settings),
         *_components(settings),
         *_capture(settings),
+        *_exchanges(settings),
         _erasures(settings),
         *_alerts(settings),
     ]
@@ -147,6 +148,21 @@ def _capture(settings: Settings) -> Iterator[Finding]:
     ok = found["unwatched_seconds"] < UNWATCHED_SECONDS
     fix = "" if ok else "look at the DAG watch_capture, or run ./callhouse capture check"
     yield Finding("capture", ok, capture.sentence(found).removeprefix("capture: "), fix)
+
+
+def _exchanges(settings: Settings) -> Iterator[Finding]:
+    """Whether those that are listened to let the collector in."""
+    # Here, so that only this command waits for what it loads.
+    from callhouse.live import exchanges
+
+    try:
+        found = exchanges.problems(settings)
+    except (CallhouseError, psycopg.Error):
+        return  # no warehouse to ask, which the components tell
+    log = Path(settings.log_directory) / "collector.log"
+    for feed, problem in found.items():
+        fix = f"correct it; the collector tries again by itself, see {log}" if problem else ""
+        yield Finding(f"exchange of {feed}", not problem, problem or "is listened to", fix)
 
 
 def _erasures(settings: Settings) -> Finding:

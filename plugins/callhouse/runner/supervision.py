@@ -52,7 +52,7 @@ def products(settings: Settings) -> list[str]:
     from callhouse.sources import registry  # takes long to import
 
     feeds = registry.feeds(settings)
-    follows = any(registry.tail(feed) for feed in feeds)
+    follows = any(registry.tail(feed) or registry.listens(feed) for feed in feeds)
     receives = any(registry.receive(feed) for feed in feeds)
     plays = (settings.feeds_directory / f"{components.SAMPLE_FEED}.yaml").exists()
     return [

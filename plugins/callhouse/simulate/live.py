@@ -1,7 +1,7 @@
 """A simulated floor that plays into a queue_log as an exchange writes it: lines dated now.
 
-Or it pushes the lines as a program beside the exchange would, signed: the log is then its memory of
-what has arrived.
+Or it pushes the lines as a program beside the exchange would, signed, or tells them as the
+exchange's manager interface does: the log is then its memory of what has gone out.
 
 One after the other, working days from the morning to the evening. What a day is made of and when it
 began is kept beside the log: whoever plays it on writes what was missed meanwhile, as the exchange
@@ -25,6 +25,7 @@ from callhouse.errors import CallhouseError
 from callhouse.live import signing
 from callhouse.simulate import queue_log
 from callhouse.simulate.centre import Centre
+from callhouse.simulate.manager import Exchange
 from callhouse.simulate.rendering import UTC_OFFSET, first_second
 from callhouse.simulate.states import sessions
 
@@ -146,6 +147,22 @@ def pusher(url: str, secret: str, stop: threading.Event, say: Callable[[str], No
         return False
 
     return push
+
+
+def teller(exchange: Exchange, stop: threading.Event) -> Sink:
+    """A way to tell lines to who is logged in at `exchange`, once somebody was (until `stop`)."""
+    has_begun = False
+
+    def tell(text: str) -> bool:
+        nonlocal has_begun
+        while not has_begun:
+            has_begun = exchange.listeners > 0
+            if not has_begun and stop.wait(0.1):
+                return False
+        exchange.tell(text)
+        return True
+
+    return tell
 
 
 def play(

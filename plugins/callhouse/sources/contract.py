@@ -299,6 +299,37 @@ class Tailed(Feed, Protocol):
         """
 
 
+class Session(Protocol):
+    """A connection on which an exchange tells what happens: once, to who listens then.
+
+    CallhouseError or OSError from any of its methods: it has ended, and says why.
+    """
+
+    def heard(self) -> Iterator[bytes]:
+        """The lines of what was told since, without line ends; waits a moment for the first."""
+
+    def rest(self) -> list[bytes]:
+        """Lines of what still waited for something to follow, when the session has ended."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+@runtime_checkable
+class Listened(Tailed, Protocol):
+    """A feed whose exchange may be listened to. What it tells becomes lines of the feed's log."""
+
+    @property
+    def told_as(self) -> str:
+        """Name of the log that these lines are of."""
+
+    def check_address(self, address: str) -> None:
+        """CallhouseError where it is none of such an exchange."""
+
+    def session(self, address: str, secret: str) -> Session:
+        """Connect to the exchange and log in; CallhouseError or OSError where that fails."""
+
+
 @runtime_checkable
 class Pushed(Feed, Protocol):
     """A feed whose records a sender may push, some at a time."""

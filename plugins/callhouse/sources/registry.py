@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import cast
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -20,7 +21,7 @@ from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 from callhouse.sources import document, pushes, storage
 from callhouse.sources import watch as watching
-from callhouse.sources.contract import Feed, Pushed, Record, Tailed
+from callhouse.sources.contract import Feed, Listened, Pushed, Record, Tailed
 
 HERE = Path(__file__).parent
 
@@ -75,6 +76,8 @@ def location(item: Feed) -> str | None:
     """Where the feed's records lie, if not only in its drop folder: `location` in its YAML."""
     node = document.read(item.file)
     address = node.text("location", "")
+    if storage.is_exchange(address):
+        return None
     if address and not (storage.ADDRESS.fullmatch(address) or storage.is_table(address)):
         raise node.error("location", f"'{address}' is no address: write s3://bucket/prefix")
     return address or None
@@ -98,6 +101,29 @@ def tail(item: Feed) -> Path | None:
         raise node.error("tail", f"'{path}' is no whole path: write /var/log/asterisk/queue_log")
     item.record_for(path.name)
     return path
+
+
+def listens(item: Feed) -> str | None:
+    """The exchange that a collector listens to for the feed: `location` in its YAML."""
+    node = document.read(item.file)
+    address = node.text("location", "")
+    if not storage.is_exchange(address):
+        return None
+    if not isinstance(item, Listened):
+        raise node.error("location", "only for a feed of queue logs an exchange is listened to")
+    try:
+        item.check_address(address)
+    except CallhouseError as error:
+        raise node.error("location", str(error)) from None
+    for key in ("tail", "receive"):
+        if node.has(key):
+            raise node.error(key, "brings what `location` tells a second time: keep one of them")
+    if not node.has("marts"):
+        raise node.error(
+            "marts",
+            "write `true` where its queue log comes by no other feed, else `false`",
+        )
+    return address
 
 
 def receive(item: Feed) -> pushes.Receive | None:
@@ -159,7 +185,8 @@ def _mappings(settings: Settings) -> dict[str, Feed | CallhouseError]:
                 )
             else:
                 found[name] = loaded
-    return {name: _joined(item, found) for name, item in sorted(found.items())}
+    joined = {name: _joined(item, found) for name, item in sorted(found.items())}
+    return {name: _told_once(item, joined) for name, item in joined.items()}
 
 
 def _joined(
@@ -187,11 +214,41 @@ def _joined(
         return error
 
 
+def _told_once(
+    item: Feed | CallhouseError, known: Mapping[str, Feed | CallhouseError]
+) -> Feed | CallhouseError:
+    """A feed that listens to an exchange of which the marts have no other log; others as they are.
+
+    An event and its line are two rows, and nothing in them says that they are the same.
+    """
+    if isinstance(item, CallhouseError) or not (address := listens(item)):
+        return item
+    node = document.read(item.file)
+    exchange, host = node.text("exchange", ""), urlsplit(address).hostname
+    if exchange and (exchange == item.file.stem or not isinstance(known.get(exchange), Tailed)):
+        return node.error("exchange", f"'{exchange}' is no feed of its queue log")
+    if not is_for_marts(item):
+        return item
+    for name, other in known.items():
+        if isinstance(other, CallhouseError) or other is item or not is_for_marts(other):
+            continue
+        place = listens(other) or location(other) or ""
+        is_log = isinstance(other, Tailed)
+        if is_log and (name == exchange or (place and urlsplit(place).hostname == host)):
+            return node.error(
+                "marts",
+                f"feed {name} brings the calls of this exchange as well, and each would be counted "
+                "twice: write `false`, and this feed is on the live floor alone",
+            )
+    return item
+
+
 def _load(settings: Settings, file: Path) -> Feed:
     node = document.read(file)
     vendor = node.text("vendor", choices=tuple(vendors()))
     loaded = cast(Feed, _mapping(vendor).load(file, settings.time_zone))
     location(loaded)
+    listens(loaded)
     tail(loaded)
     receive(loaded)
     is_for_marts(loaded)

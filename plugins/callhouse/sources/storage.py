@@ -22,6 +22,7 @@ from callhouse.settings import Settings
 ADDRESS = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
 PAGES = ("https://", "http://")
 TABLES = ("postgresql://", "postgres://", "mysql://", "mariadb://")
+EXCHANGES = ("ami://", "amis://")
 # What a killed landing left behind is nobody's after this time.
 LEFT_OVER_SECONDS = 86_400.0
 
@@ -58,6 +59,11 @@ class Remote(Protocol):
 def is_table(text: str) -> bool:
     """Whether `text` means a table of a database."""
     return text.startswith(TABLES)
+
+
+def is_exchange(text: str) -> bool:
+    """Whether `text` means an exchange that is listened to."""
+    return text.startswith(EXCHANGES)
 
 
 def is_address(text: str) -> bool:

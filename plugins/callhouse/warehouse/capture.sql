@@ -9,7 +9,7 @@ create table if not exists ops.capture_devices (
     kind text not null check (kind in ('feed', 'collector', 'pbx', 'trunk', 'recorder')),
     label text not null,
     owner text not null,
-    source text,                     -- of a feed: the source of its rows
+    source text,                     -- of a feed, or of what loses rows with its beats: of rows
     records text[] not null default '{}', -- of a feed: kinds of rows; the first is counted
     events_of text,                  -- feed whose past tells how many events are to be expected
     time_zone text not null,
@@ -525,11 +525,12 @@ language sql stable as $$
     -- Numbers that lack between two that are here: of heartbeats, and of files of a series.
     numbers as (
         select distinct
-            b.device, 'beats' as series, null::text as day_text, b.sequence::numeric as n
+            b.device, 'beats' as series, null::text as day_text, b.sequence::numeric as n,
+            b.beat_at
         from beats as b
         where b.sequence is not null
         union
-        select f.device, f.series, f.day_text, f.number
+        select f.device, f.series, f.day_text, f.number, null
         from files as f
         where f.status = 'landed' and f.number is not null
     ),
@@ -537,23 +538,49 @@ language sql stable as $$
     holes as (
         select
             n.device,
-            n.series || coalesce(' ' || n.day_text, '') || ': ' || n.previous + 1
-            || case when n.n - n.previous > 2 then '–' || n.n - 1 else '' end as item,
+            case
+                when n.loses_rows
+                    then format(
+                        'what it told from %s to %s UTC',
+                        to_char(n.previous_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+                        to_char(n.beat_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+                    )
+                else
+                    n.series || coalesce(' ' || n.day_text, '') || ': ' || n.previous + 1
+                    || case when n.n - n.previous > 2 then '–' || n.n - 1 else '' end
+            end as item,
             n.n - n.previous - 1 as missing,
-            null::date as day,
+            case
+                when n.loses_rows
+                    then array(
+                        select g.day::date
+                        from generate_series(
+                            (n.previous_at at time zone n.time_zone)::date::timestamp,
+                            (n.beat_at at time zone n.time_zone)::date::timestamp,
+                            interval '1 day'
+                        ) as g (day)
+                    )
+                else '{}'
+            end as days,
             jsonb_build_object(
                 'series', n.series, 'day', n.day_text, 'first', n.previous + 1, 'last', n.n - 1
             ) as evidence
         from (
             select
                 x.*,
-                lag(x.n) over (partition by x.device, x.series, x.day_text order by x.n) as previous
+                w.time_zone,
+                -- Who listens to a source leaves out a number for what it did not hear.
+                x.beat_at is not null and w.source is not null as loses_rows,
+                lag(x.n) over in_series as previous,
+                lag(x.beat_at) over in_series as previous_at
             from numbers as x
+            inner join watched as w on x.device = w.device
+            window in_series as (partition by x.device, x.series, x.day_text order by x.n)
         ) as n
         where n.n - n.previous > 1
         union all
         -- Dates that lack, where no time is set by which they are due.
-        select w.device, r.series || ': ' || g.day::date, 0, g.day::date, null
+        select w.device, r.series || ': ' || g.day::date, 0, array[g.day::date], null
         from (
             select
                 f.device,
@@ -591,7 +618,12 @@ language sql stable as $$
             select
                 array_agg(h.item order by h.item) as items,
                 sum(h.missing) as missing,
-                array_agg(h.day order by h.day) filter (where h.day is not null) as days,
+                (
+                    select array_agg(distinct d.day order by d.day)
+                    from holes as y
+                    cross join lateral unnest(y.days) as d (day)
+                    where y.device = w.device
+                ) as days,
                 jsonb_agg(h.evidence) filter (where h.evidence is not null) as evidence
             from holes as h
             where h.device = w.device

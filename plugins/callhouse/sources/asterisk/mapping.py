@@ -11,9 +11,9 @@ from typing import Any
 
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
-from callhouse.sources import document, pushes
-from callhouse.sources.asterisk import exchange, table
-from callhouse.sources.contract import Field, FileLayout, Reader, Record, RefusedError
+from callhouse.sources import document, pushes, storage
+from callhouse.sources.asterisk import exchange, manager, table
+from callhouse.sources.contract import Field, FileLayout, Reader, Record, RefusedError, Session
 
 DEFAULT_PLAUSIBLE_FROM = datetime.date(1990, 1, 1)
 
@@ -70,7 +70,9 @@ class Feed:
     plausible_from: datetime.date
     plausible_to: datetime.date | None
     file: Path
+    is_told: bool = False  # by the manager interface: it takes no files
     is_overridable: bool = True
+    told_as: str = "manager"
 
     @property
     def kinds(self) -> tuple[Record, ...]:
@@ -79,6 +81,12 @@ class Feed:
 
     def record_for(self, name: str) -> Record:
         """Events, if the name is one of a queue log."""
+        if self.is_told and name != self.told_as:
+            raise RefusedError(
+                f"{name}: feed {self.name} listens to the manager interface, and each call would "
+                "be there twice: land the queue log as another feed, one of the two with "
+                "`marts: false`"
+            )
         if any(fnmatch(name, pattern) for pattern in self.files):
             return EVENTS
         raise RefusedError(
@@ -97,6 +105,14 @@ class Feed:
         from callhouse.sources.asterisk.queue_log import QueueLogLines
 
         return QueueLogLines(name, self, content, first_line, content_hash)
+
+    def check_address(self, address: str) -> None:
+        """CallhouseError where it is none of a manager interface."""
+        manager.address(address)
+
+    def session(self, address: str, secret: str) -> Session:
+        """Log in at the manager interface."""
+        return manager.Session(manager.address(address), secret)
 
     def take(self, record: Record, body: bytes, media: str) -> list[Any]:  # noqa: ARG002
         """Lines as an exchange writes them."""
@@ -130,16 +146,20 @@ def load(file: Path, default_zone: str | None = None) -> Feed | exchange.Feed:
     if node.text("records", "queue_log", ("queue_log", "cdr", "cel")) != "queue_log":
         return exchange.load(node, default_zone)
     plausible = node.block("plausible_days", {})
+    is_told = storage.is_exchange(node.text("location", ""))
+    if is_told:
+        node.text("exchange", "")  # see registry
     feed = Feed(
         name=document.feed_name(node),
         vendor=node.text("vendor", "asterisk", ("asterisk",)),
         label=node.text("label", "Asterisk queue_log"),
         time_zone=document.time_zone(node, default_zone),
         caller=Caller(document.country(node, "CN")),
-        files=node.texts("files", ("*",)),
+        files=("*",) if is_told else node.texts("files", ("*",)),
         plausible_from=plausible.date("from") or DEFAULT_PLAUSIBLE_FROM,
         plausible_to=plausible.date("to"),
         file=file,
+        is_told=is_told,
     )
     plausible.finish()
     node.finish()
