@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,28 @@ def chosen(board: layout.Board, **columns: str) -> str:
     return f"({','.join(parts)})"
 
 
+def ask(settings: Settings, statement: str, arguments: list[Any]) -> list[tuple[Any, ...]]:
+    """Rows that SQL answers to the director."""
+    password = login_password(settings, "director")
+    with warehouse.connect_as(settings, "director", password) as connection:
+        return list(connection.execute(statement.encode(), arguments))
+
+
+def since(settings: Settings) -> date:
+    """First day that boards show at first: a month ends with the newest day of the sample."""
+    ((first,),) = ask(
+        settings,
+        "select (max(business_day) + 1 - interval '1 month')::date from bi.source_days"
+        " where source = %s",
+        [SAMPLE],
+    )
+    return date.fromisoformat(str(first))
+
+
 def answers(settings: Settings, person: str, *names: str) -> dict[str, str]:
     """What `./callhouse metric --as person` says, as a big number shows it."""
     catalogue = semantic.load(settings)
-    question = query.Question(names, where=(("source", SAMPLE),))
+    question = query.Question(names, start=since(settings), where=(("source", SAMPLE),))
     _, rows = query.ask(settings, catalogue, question, person)
     values = dict(zip(names, rows[0], strict=True))
     return {
@@ -103,13 +122,6 @@ def test_boards_show_what_the_metrics_say(
                 assert person != "lead_gz_a" or teams == {"Guangzhou A"}
 
 
-def ask(settings: Settings, statement: str, arguments: list[Any]) -> list[tuple[Any, ...]]:
-    """Rows that SQL answers to the director."""
-    password = login_password(settings, "director")
-    with warehouse.connect_as(settings, "director", password) as connection:
-        return list(connection.execute(statement.encode(), arguments))
-
-
 @pytest.mark.skipif(
     "CALLHOUSE_E2E_HOME" not in os.environ,
     reason="draws the largest boards five times: for a product that is up (CALLHOUSE_E2E_HOME)",
@@ -119,12 +131,14 @@ def test_a_queue_leads_down_to_its_calls_and_a_call_to_its_events(
 ) -> None:
     """Down with the filters, one call by a click, and back up: the totals agree at each level."""
     operations, explorer = board(product, "operations_overview"), board(product, EXPLORER)
+    first = since(product)
     ((offered, calls),) = ask(
         product,
         "select (select sum(calls_offered) from bi.fct_queue_visits"
-        " where source = %s and queue_name = 'Cards'),"
-        " (select sum(calls) from bi.fct_calls where source = %s and queue_name = 'Cards')",
-        [SAMPLE, SAMPLE],
+        " where source = %s and queue_name = 'Cards' and business_day >= %s),"
+        " (select sum(calls) from bi.fct_calls"
+        " where source = %s and queue_name = 'Cards' and business_day >= %s)",
+        [SAMPLE, first, SAMPLE, first],
     )
     with visit("director") as seen:
         filters = chosen(operations, source=SAMPLE, queue="Cards")
@@ -210,12 +224,13 @@ def test_a_chinese_instance_has_chinese_boards(
             (only,) = rows_of(seen, "channel_requests_served")
     finally:
         bi.install(product, print)
+    first = since(product)
     with warehouse.connect_as(product, "director", login_password(product, "director")) as person:
         by_code = dict(
             person.execute(
                 "select channel, sum(channel_requests) from bi.fct_channel_requests"
-                " where source = %s group by channel",
-                [SAMPLE],
+                " where source = %s and business_day >= %s group by channel",
+                [SAMPLE, first],
             ).fetchall()
         )
     words = members.words("fct_channel_requests", "channel", "zh")

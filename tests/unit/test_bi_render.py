@@ -311,6 +311,7 @@ def test_tiles_of_the_overview_obey_regional_row_security() -> None:
     used = {tile.dataset for tile in board.tiles if tile.dataset} - {
         "data_status",
         "fct_annotations",
+        "source_days",
     }
     assert used
     for name in used:

@@ -231,6 +231,12 @@ def _filter(board: Board, one: Filter, catalogue: Catalogue) -> dict[str, Any]:
         "controlValues": {"enableEmptyFilter": False},
     }
     if one.kind == "time":
+        if one.default:
+            asset["defaultDataMask"] = {
+                "extraFormData": {"time_range": one.default},
+                "filterState": {"value": one.default},
+                "ownState": {},
+            }
         return {**asset, "filterType": "filter_time", "targets": [{}]}
     where = f"{board.slug}, filter {one.name}"
     column = known_column(find(catalogue, one.dataset, where), one.column, where)

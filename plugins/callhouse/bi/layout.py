@@ -15,9 +15,12 @@ GRID_COLUMNS = 12
 MINIMUM_WIDTH = 3
 CHARTS = (
     "big_number", "date", "trend", "heatmap", "table", "records", "bars", "lines", "spread",
-    "flow", "map", "text", "links",
+    "flow", "map", "period", "text", "links",
 )  # fmt: skip
 SHARED_FILTERS = REPOSITORY / "superset" / "filters.yaml"
+# What a period may be at first: words of Superset's that its filter shows as they are. They end
+# with the newest published day of the chosen source (see periods.py).
+PERIODS = ("Last day", "Last week", "Last month", "Last quarter", "Last year")
 # Tiles that ask nothing of the database.
 WORDS_ONLY = ("text", "links")
 
@@ -27,7 +30,7 @@ class Filter:
     """A filter of the board; `after` names filters that narrow its choices.
 
     `kind`: `time` (the period), `value` (some values of a column) or `range` (from one number to
-    another).
+    another). A period may have a `default`, one of PERIODS.
     """
 
     kind: str
@@ -37,6 +40,7 @@ class Filter:
     column: str = ""
     is_first_value_default: bool = False
     after: tuple[str, ...] = ()
+    default: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class _Reader:
         rest = dict(content)
         dataset = self.take(rest, "filters", "dataset")
         names = self.take(rest, "filters", "shared")
+        period = self.take(rest, "filters", "period") if "period" in names else ""
         if rest:
             raise self.fail("filters", f"unknown keys {', '.join(sorted(rest))}")
         shared = yaml.safe_load(SHARED_FILTERS.read_text(encoding="utf-8"))
@@ -147,7 +152,7 @@ class _Reader:
             raise self.fail("filters", f"the order is that of {SHARED_FILTERS.name}")
         return tuple(
             self.filter(
-                one
+                {**one, "default": period}
                 if one["kind"] == "time"
                 else {
                     **one,
@@ -167,7 +172,10 @@ class _Reader:
             raise self.fail(where, f"kind {kind!r} is not one of time, value, range")
         title = self.words(self.take(rest, where, "title"), where)
         if kind == "time":
-            found = Filter(kind, name, title)
+            default = str(rest.pop("default", ""))
+            if default and default not in PERIODS:
+                raise self.fail(where, f"{default!r} is not one of {', '.join(PERIODS)}")
+            found = Filter(kind, name, title, default=default)
         else:
             found = Filter(
                 kind,

@@ -26,9 +26,9 @@ SCOPE_COLUMNS = {
 # Views of warehouse/{ledger,capture,alerts,annotations}.sql: their owner reads for the reader, and
 # each says for whom.
 LEDGER = (
-    "data_status", "fct_landed_units", "fct_landed_days", "fct_day_balances", "fct_restatements",
-    "fct_dq_results", "fct_releases", "capture_status", "fct_capture_health", "fct_incidents",
-    "fct_alert_events", "fct_annotations",
+    "data_status", "source_days", "fct_landed_units", "fct_landed_days", "fct_day_balances",
+    "fct_restatements", "fct_dq_results", "fct_releases", "capture_status", "fct_capture_health",
+    "fct_incidents", "fct_alert_events", "fct_annotations",
 )  # fmt: skip
 
 # Views of readers over marts, for boards, and what they read.
