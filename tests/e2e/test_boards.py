@@ -26,7 +26,11 @@ EXPLORER = "call_explorer"
 BOARDS = {
     EXPLORER: {"calls": "calls", "abandon_rate_total": "abandon_rate_total"},
     "agents_teams": {"connections_handled": "connections_handled", "occupancy": "occupancy"},
-    "channels": {"channel_requests": "channel_requests", "csat": "csat"},
+    "channels": {
+        "channel_requests": "channel_requests",
+        "csat": "csat",
+        "cost_per_contact": "cost_per_contact",
+    },
     "callers_regions": {"contacts": "contacts", "repeat_rate": "repeat_rate"},
 }
 # Calls are their agents' and teams'; sums by queue and region are of neither.
@@ -81,9 +85,9 @@ def answers(settings: Settings, person: str, *names: str) -> dict[str, str]:
     question = query.Question(names, start=since(settings), where=(("source", SAMPLE),))
     _, rows = query.ask(settings, catalogue, question, person)
     values = dict(zip(names, rows[0], strict=True))
+    looks = {"rate": "{:.1%}", "number": "{:,.2f}", "count": "{:,}"}
     return {
-        name: f"{value:.1%}" if catalogue.metrics[name].unit == "rate" else f"{value:,}"
-        for name, value in values.items()
+        name: looks[catalogue.metrics[name].unit].format(value) for name, value in values.items()
     }
 
 

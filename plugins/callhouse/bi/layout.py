@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from callhouse.bi import targets
 from callhouse.errors import CallhouseError
 from callhouse.settings import LANGUAGES, REPOSITORY
 
@@ -243,4 +244,4 @@ class _Reader:
         )
         if missing:
             raise self.fail(where, f"needs words in {' and '.join(missing)}")
-        return str(content[self.language]).strip()
+        return str(content[self.language]).strip().replace("{currency}", targets.currency())

@@ -212,6 +212,8 @@ def _add_columns(connection: psycopg.Connection, mart: Mart) -> list[str]:
             "a breaking change needs a migration in plugins/callhouse/warehouse/migrations"
         )
     changes = []
+    # Partitions belong to who publishes, the table to the owner; the login has the rights of both.
+    connection.execute("reset role")
     for name, data_type, _ in mart.columns:
         if name not in existing:
             connection.execute(
@@ -220,6 +222,7 @@ def _add_columns(connection: psycopg.Connection, mart: Mart) -> list[str]:
                 )
             )
             changes.append(f"added marts.{mart.name}.{name}")
+    connection.execute("set local role callhouse_owner")
     if changes and mart.is_by_day:
         # The new column is empty in what is published: every day has to be built again.
         _mark_published(connection, mart, f"new column in {mart.name}")
