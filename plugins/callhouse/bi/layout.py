@@ -46,7 +46,10 @@ class Filter:
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile. `options` holds the keys that only its chart type knows."""
+    """One tile. `options` holds the keys that only its chart type knows.
+
+    `ignores`: filters of the board that do not narrow it; then clicks in other tiles do not either.
+    """
 
     name: str
     chart: str
@@ -54,6 +57,7 @@ class Tile:
     title: str = ""
     dataset: str = ""
     metrics: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -130,6 +134,9 @@ class _Reader:
         for one in board.filters:
             if missing := sorted(set(one.after) - known):
                 raise self.fail(f"filter {one.name}", f"no filter called {', '.join(missing)}")
+        for tile in board.tiles:
+            if missing := sorted(set(tile.ignores) - known):
+                raise self.fail(f"tile {tile.name}", f"no filter called {', '.join(missing)}")
         return board
 
     def filters(self, content: list[Any] | dict[str, Any]) -> tuple[Filter, ...]:
@@ -228,6 +235,7 @@ class _Reader:
             title="" if is_text else self.words(self.take(rest, where, "title"), where),
             dataset="" if is_text else self.take(rest, where, "dataset"),
             metrics=tuple(rest.pop("metrics", ())),
+            ignores=tuple(rest.pop("ignores", ())),
             options=rest,
         )
 
