@@ -271,7 +271,7 @@ def _trend(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
         "tooltipTimeFormat": "%a %Y-%m-%d",
         "x_axis_time_format": "%Y-%m-%d",
         "y_axis_title": tile.options.get("bar_axis", ""),
-        "y_axis_title_margin": 40,
+        "y_axis_title_margin": 55,
         "y_axis_title_position": "Left",
         "yAxisTitleSecondary": tile.options.get("line_axis", ""),
         "y_axis_format": format_of(source, bars[0]),
