@@ -31,7 +31,7 @@ def newest(tmp_path: Path) -> Days:
 
 def asked(period: str, *sources: str, **more: Any) -> dict[str, Any]:
     """A query as a tile of a board sends it."""
-    filters = [{"col": "business_day", "op": "TEMPORAL_RANGE", "val": period}]
+    filters: list[dict[str, Any]] = [{"col": "business_day", "op": "TEMPORAL_RANGE", "val": period}]
     if sources:
         filters.append({"col": "source", "op": "IN", "val": [*sources]})
     return {"filters": filters, **more}
