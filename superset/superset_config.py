@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 from callhouse import settings as _callhouse_settings
 from callhouse.bi import alert_pages as _alert_pages
 from callhouse.bi import audit_pages as _audit_pages
+from callhouse.bi import periods as _periods
 from callhouse.bi import superset_access as _access
 from callhouse.bi import superset_trail as _trail
 from callhouse.bi import theme as _theme
@@ -163,8 +164,9 @@ BABEL_DEFAULT_LOCALE = _settings.language
 
 
 def FLASK_APP_MUTATOR(app: Any) -> None:  # noqa: N802  # Superset's name
-    """What is added to Superset: mended words, pages of audits and alerts, the audit trail."""
+    """What is added to Superset: words, periods, pages of audits and alerts, the audit trail."""
     _words.mend(app)
+    _periods.install(_settings)
     _audit_pages.serve(app, _settings)
     _alert_pages.serve(app, _settings)
     _trail.install(app, _settings)

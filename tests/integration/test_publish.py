@@ -412,12 +412,22 @@ def test_a_new_rule_of_who_sees_a_row_reaches_tables_that_are_there(
     assert len(rules) == 1 and "'HK'" in rules[0][0]
 
 
-def test_a_new_column_is_added_and_a_changed_one_refused(things: psycopg.Connection) -> None:
+def test_a_new_column_is_added_and_a_changed_one_refused(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    # What is published lies in partitions of who publishes: on those a new column once failed.
+    fill(things, (DAY, "a", "CN-GD", 1))
+    transform.mark(settings, [DAY], "test")
+    transform.publish(settings, audited(things, settings))
     # In the contract it stands where it belongs; the view of an older instance has no such place.
     columns = (*MART.columns[:2], ("note", "text", "New."), *MART.columns[2:])
     wider = marts.Mart(**{**MART.__dict__, "columns": columns})
     assert marts.synchronise(things, [wider]) == ["added marts.fct_things.note"]
+    assert things.execute("select note, region_code from marts.fct_things").fetchall() == [
+        (None, "CN-GD")
+    ]
     things.execute("select note, region_code from bi.fct_things")
+    assert things.execute("select current_user = session_user").fetchone() == (True,)
     retyped = marts.Mart(
         **{**MART.__dict__, "columns": (*MART.columns[:3], ("seconds", "text", "Other."))}
     )

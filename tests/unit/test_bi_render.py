@@ -304,6 +304,23 @@ def test_boards_lead_down_and_up() -> None:
         assert slug in packs or slug in ways["call_explorer"], slug
 
 
+def test_a_tile_may_ignore_filters_of_its_board(catalogue: Catalogue, boards: Path) -> None:
+    """Its place-holder is left out of that filter's scope and of what clicks reach, of no other."""
+    change(boards, "name: asa\n", "name: asa\n        ignores: [source]\n")
+    dashboard = loaded(render.bundle(catalogue, "en", boards), "dashboards/tiny.yaml")
+    (number,) = {
+        node["meta"]["chartId"]
+        for name, node in dashboard["position"].items()
+        if name == "CHART-asa"
+    }
+    metadata = dashboard["metadata"]
+    scopes = [one["scope"]["excluded"] for one in metadata["native_filter_configuration"]]
+    assert scopes == [[], [number]]
+    assert metadata["global_chart_configuration"]["scope"]["excluded"] == [number]
+    with pytest.raises(CallhouseError, match="tile asa: no filter called sorce"):
+        render.bundle(catalogue, "en", change(boards, "ignores: [source]", "ignores: [sorce]"))
+
+
 def test_tiles_of_the_overview_obey_regional_row_security() -> None:
     """A regional manager gets rows only from relations that carry a region."""
     board = layout.load(render.BOARDS / "operations_overview.yaml", "en")
@@ -311,6 +328,7 @@ def test_tiles_of_the_overview_obey_regional_row_security() -> None:
     used = {tile.dataset for tile in board.tiles if tile.dataset} - {
         "data_status",
         "fct_annotations",
+        "source_days",
     }
     assert used
     for name in used:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from callhouse.bi import members, targets, theme
@@ -270,7 +271,7 @@ def _trend(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
         "tooltipTimeFormat": "%a %Y-%m-%d",
         "x_axis_time_format": "%Y-%m-%d",
         "y_axis_title": tile.options.get("bar_axis", ""),
-        "y_axis_title_margin": 40,
+        "y_axis_title_margin": 55,
         "y_axis_title_position": "Left",
         "yAxisTitleSecondary": tile.options.get("line_axis", ""),
         "y_axis_format": format_of(source, bars[0]),
@@ -488,6 +489,12 @@ def _map(tile: Tile, source: Dataset, where: str, _language: str) -> Parts:
     return "country_map", params, [{"columns": [column], "metrics": [metric]}]
 
 
+def _period_shown(tile: Tile, source: Dataset, where: str, language: str) -> Parts:
+    """Which days the board shows of each source: what its period comes to."""
+    shown = replace(tile, metrics=("first_day", "last_day"), options={"dimensions": ["source"]})
+    return _table(shown, source, where, language)
+
+
 def _highlights(
     tile: Tile, source: Dataset, resolve: Callable[[str], str], where: str, language: str
 ) -> list[dict[str, Any]]:
@@ -639,6 +646,7 @@ _BUILDERS: dict[str, Callable[[Tile, Dataset, str, str], Parts]] = {
     "spread": _spread,
     "flow": _flow,
     "map": _map,
+    "period": _period_shown,
 }
 _OPTIONS = {
     "big_number": {"subtitle", "color"},
@@ -661,5 +669,6 @@ _OPTIONS = {
     "spread": {"of", "by", "without"},
     "flow": {"from", "to"},
     "map": {"column", "scale"},
+    "period": set(),
     "text": {"text"},
 }

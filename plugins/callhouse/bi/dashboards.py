@@ -115,7 +115,9 @@ def dashboard(
             "expanded_slices": {},
             "default_filters": "{}",
             "chart_configuration": {},
-            "global_chart_configuration": {"scope": {"rootPath": ["ROOT_ID"], "excluded": []}},
+            "global_chart_configuration": {
+                "scope": {"rootPath": ["ROOT_ID"], "excluded": _numbers(board, "")}
+            },
             "filter_bar_orientation": "HORIZONTAL",
             "native_filter_configuration": [
                 _filter(board, one, catalogue) for one in board.filters
@@ -214,6 +216,15 @@ def _links(board: Board, tile: Tile, titles: dict[str, str]) -> str:
     return f"{tile.options.get('text', '')} {links}".strip()
 
 
+def _numbers(board: Board, name: str) -> list[int]:
+    """Place-holders of the charts that filter `name` leaves alone, of any filter without a name."""
+    return [
+        number
+        for number, tile in enumerate(board.tiles, start=1)
+        if (name in tile.ignores if name else tile.ignores)
+    ]
+
+
 def filter_id(board: Board, name: str) -> str:
     """Id of filter `name`, which links to the board may use."""
     return f"NATIVE_FILTER-{identity('filter', f'{board.slug}.{name}')[:13]}"
@@ -225,12 +236,18 @@ def _filter(board: Board, one: Filter, catalogue: Catalogue) -> dict[str, Any]:
         "name": one.title,
         "description": "",
         "type": "NATIVE_FILTER",
-        "scope": {"rootPath": ["ROOT_ID"], "excluded": []},
+        "scope": {"rootPath": ["ROOT_ID"], "excluded": _numbers(board, one.name)},
         "cascadeParentIds": [filter_id(board, name) for name in one.after],
         "defaultDataMask": {"extraFormData": {}, "filterState": {}, "ownState": {}},
         "controlValues": {"enableEmptyFilter": False},
     }
     if one.kind == "time":
+        if one.default:
+            asset["defaultDataMask"] = {
+                "extraFormData": {"time_range": one.default},
+                "filterState": {"value": one.default},
+                "ownState": {},
+            }
         return {**asset, "filterType": "filter_time", "targets": [{}]}
     where = f"{board.slug}, filter {one.name}"
     column = known_column(find(catalogue, one.dataset, where), one.column, where)

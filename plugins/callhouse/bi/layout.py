@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from callhouse.bi import targets
 from callhouse.errors import CallhouseError
 from callhouse.settings import LANGUAGES, REPOSITORY
 
@@ -15,9 +16,12 @@ GRID_COLUMNS = 12
 MINIMUM_WIDTH = 3
 CHARTS = (
     "big_number", "date", "trend", "heatmap", "table", "records", "bars", "lines", "spread",
-    "flow", "map", "text", "links",
+    "flow", "map", "period", "text", "links",
 )  # fmt: skip
 SHARED_FILTERS = REPOSITORY / "superset" / "filters.yaml"
+# What a period may be at first: words of Superset's that its filter shows as they are. They end
+# with the newest published day of the chosen source (see periods.py).
+PERIODS = ("Last day", "Last week", "Last month", "Last quarter", "Last year")
 # Tiles that ask nothing of the database.
 WORDS_ONLY = ("text", "links")
 
@@ -27,7 +31,7 @@ class Filter:
     """A filter of the board; `after` names filters that narrow its choices.
 
     `kind`: `time` (the period), `value` (some values of a column) or `range` (from one number to
-    another).
+    another). A period may have a `default`, one of PERIODS.
     """
 
     kind: str
@@ -37,11 +41,15 @@ class Filter:
     column: str = ""
     is_first_value_default: bool = False
     after: tuple[str, ...] = ()
+    default: str = ""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile. `options` holds the keys that only its chart type knows."""
+    """One tile. `options` holds the keys that only its chart type knows.
+
+    `ignores`: filters of the board that do not narrow it; then clicks in other tiles do not either.
+    """
 
     name: str
     chart: str
@@ -49,6 +57,7 @@ class Tile:
     title: str = ""
     dataset: str = ""
     metrics: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -125,6 +134,9 @@ class _Reader:
         for one in board.filters:
             if missing := sorted(set(one.after) - known):
                 raise self.fail(f"filter {one.name}", f"no filter called {', '.join(missing)}")
+        for tile in board.tiles:
+            if missing := sorted(set(tile.ignores) - known):
+                raise self.fail(f"tile {tile.name}", f"no filter called {', '.join(missing)}")
         return board
 
     def filters(self, content: list[Any] | dict[str, Any]) -> tuple[Filter, ...]:
@@ -137,6 +149,7 @@ class _Reader:
         rest = dict(content)
         dataset = self.take(rest, "filters", "dataset")
         names = self.take(rest, "filters", "shared")
+        period = self.take(rest, "filters", "period") if "period" in names else ""
         if rest:
             raise self.fail("filters", f"unknown keys {', '.join(sorted(rest))}")
         shared = yaml.safe_load(SHARED_FILTERS.read_text(encoding="utf-8"))
@@ -147,7 +160,7 @@ class _Reader:
             raise self.fail("filters", f"the order is that of {SHARED_FILTERS.name}")
         return tuple(
             self.filter(
-                one
+                {**one, "default": period}
                 if one["kind"] == "time"
                 else {
                     **one,
@@ -167,7 +180,10 @@ class _Reader:
             raise self.fail(where, f"kind {kind!r} is not one of time, value, range")
         title = self.words(self.take(rest, where, "title"), where)
         if kind == "time":
-            found = Filter(kind, name, title)
+            default = str(rest.pop("default", ""))
+            if default and default not in PERIODS:
+                raise self.fail(where, f"{default!r} is not one of {', '.join(PERIODS)}")
+            found = Filter(kind, name, title, default=default)
         else:
             found = Filter(
                 kind,
@@ -219,6 +235,7 @@ class _Reader:
             title="" if is_text else self.words(self.take(rest, where, "title"), where),
             dataset="" if is_text else self.take(rest, where, "dataset"),
             metrics=tuple(rest.pop("metrics", ())),
+            ignores=tuple(rest.pop("ignores", ())),
             options=rest,
         )
 
@@ -235,4 +252,4 @@ class _Reader:
         )
         if missing:
             raise self.fail(where, f"needs words in {' and '.join(missing)}")
-        return str(content[self.language]).strip()
+        return str(content[self.language]).strip().replace("{currency}", targets.currency())

@@ -651,6 +651,15 @@ def _capture() -> list[Dataset]:
 def _ledger() -> list[Dataset]:
     return [
         made_dataset(
+            "source_days",
+            "One row per source and business day of which calls are published.",
+            (SOURCE, DAY, REVISION, PUBLISHED_AT),
+            (
+                ("first_day", "min(business_day)", "First day shown.", "From", "起始日", "date"),
+                ("last_day", "max(business_day)", "Last day shown.", "To", "截止日", "date"),
+            ),
+        ),
+        made_dataset(
             "data_status",
             "One row per business day: its state, revision and time of publication.",
             (

@@ -64,17 +64,31 @@ def connection_mutator(settings: Settings) -> Mutator:
 @contextmanager
 def personal_connection(settings: Settings, user: str) -> Iterator[Any]:
     """A connection as the person who is logged in; CallhouseError for who is no person here."""
+    person = check_person(user)
+    with _connection(settings, person, login_password(settings, person)) as connection:
+        yield connection
+
+
+@contextmanager
+def service_connection(settings: Settings) -> Iterator[Any]:
+    """A connection that reads what is told to everybody, and no row of a call."""
+    password = settings.secret(f"{SERVICE_LOGIN}_password")
+    with _connection(settings, SERVICE_LOGIN, password) as connection:
+        yield connection
+
+
+@contextmanager
+def _connection(settings: Settings, login: str, password: str) -> Iterator[Any]:
     import psycopg2
 
-    person = check_person(user)
     try:
         connection = psycopg2.connect(
             host=settings.database_host, port=settings.postgres_port, dbname=WAREHOUSE,
-            user=person, password=login_password(settings, person), connect_timeout=10,
+            user=login, password=password, connect_timeout=10,
             application_name="callhouse superset",
         )  # fmt: skip
     except psycopg2.OperationalError:
-        raise CallhouseError(f"{person!r} has no login here") from None
+        raise CallhouseError(f"{login!r} has no login here") from None
     try:
         with connection:
             yield connection

@@ -1,4 +1,4 @@
-"""Targets of metrics as boards show them: those of all queues, read from their seed."""
+"""Targets and the currency of costs as boards show them, read from their seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from callhouse.settings import REPOSITORY
 if TYPE_CHECKING:
     from callhouse.semantic import Dataset
 
-SEED = REPOSITORY / "dbt_project" / "seeds" / "targets" / "queue_targets.csv"
+SEEDS = REPOSITORY / "dbt_project" / "seeds"
+SEED = SEEDS / "targets" / "queue_targets.csv"
+COSTS = SEEDS / "costs" / "channel_costs.csv"
 EVERY = "*"
 
 
@@ -50,3 +52,10 @@ def _of_every_queue() -> dict[str, float]:
         ]
     newest = max(rows, key=lambda row: row["valid_from"])
     return {name: float(text) for name, text in newest.items() if name.endswith("_target")}
+
+
+@cache
+def currency() -> str:
+    """The one currency of all costs; a dash while no price is known."""
+    with COSTS.open(encoding="utf-8", newline="") as file:
+        return next((row["currency"] for row in csv.DictReader(file)), "–")

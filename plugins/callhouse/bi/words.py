@@ -6,8 +6,20 @@ import json
 from importlib import resources
 from typing import Any
 
-# The row of totals below a table is called "Sunday" in Superset 6.1's Chinese.
-MENDED: dict[str, dict[str, str]] = {"zh": {"Summary": "合计"}}
+# The row of totals below a table is called "Sunday" in Superset 6.1's Chinese; the last month is
+# thirty days and not the calendar's month before; and an empty tile says why it may be empty, not
+# "kind of visualisation to show".
+MENDED: dict[str, dict[str, str]] = {
+    "zh": {
+        "Summary": "合计",
+        "There is currently no information to display.": "该时段没有数据，或您无权查看",
+        "Last day": "最近一天",
+        "Last week": "最近一周",
+        "Last month": "最近一个月",
+        "Last quarter": "最近三个月",
+        "Last year": "最近一年",
+    }
+}
 
 
 def mend(app: Any) -> None:

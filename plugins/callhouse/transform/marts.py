@@ -25,9 +25,9 @@ SCOPE_COLUMNS = {
 # Views of warehouse/{ledger,capture,alerts,annotations}.sql: their owner reads for the reader, and
 # each says for whom.
 LEDGER = (
-    "data_status", "fct_landed_units", "fct_landed_days", "fct_day_balances", "fct_restatements",
-    "fct_dq_results", "fct_releases", "capture_status", "fct_capture_health", "fct_incidents",
-    "fct_alert_events", "fct_annotations",
+    "data_status", "source_days", "fct_landed_units", "fct_landed_days", "fct_day_balances",
+    "fct_restatements", "fct_dq_results", "fct_releases", "capture_status", "fct_capture_health",
+    "fct_incidents", "fct_alert_events", "fct_annotations",
 )  # fmt: skip
 
 # Views of readers over marts, for boards, and what they read.
@@ -236,6 +236,8 @@ def _add_columns(connection: psycopg.Connection, mart: Mart) -> list[str]:
             "a breaking change needs a migration in plugins/callhouse/warehouse/migrations"
         )
     changes = []
+    # Partitions belong to who publishes, the table to the owner; the login has the rights of both.
+    connection.execute("reset role")
     for name, data_type, _ in mart.columns:
         if name not in existing:
             connection.execute(
@@ -244,6 +246,7 @@ def _add_columns(connection: psycopg.Connection, mart: Mart) -> list[str]:
                 )
             )
             changes.append(f"added marts.{mart.name}.{name}")
+    connection.execute("set local role callhouse_owner")
     if changes and mart.is_by_day:
         # The new column is empty in what is published: every day has to be built again.
         _mark_published(connection, mart, f"new column in {mart.name}")

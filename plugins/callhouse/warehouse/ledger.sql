@@ -14,6 +14,16 @@ select
     restated_because
 from ops.data_status;
 
+create or replace view bi.source_days with (security_barrier) as
+select
+    t.source,
+    p.business_day,
+    p.revision,
+    p.published_at
+from ops.published_days as p
+inner join ops.day_totals as t on p.build_id = t.build_id and p.business_day = t.business_day
+where p.lane = 'facts';
+
 create or replace view bi.fct_landed_units with (security_barrier) as
 select
     u.unit_id,
@@ -142,11 +152,13 @@ from ops.releases
 where sec.reads_ledger();
 
 grant select on
-bi.data_status, bi.fct_landed_units, bi.fct_landed_days, bi.fct_day_balances,
-bi.fct_restatements, bi.fct_dq_results, bi.fct_releases
+bi.data_status, bi.source_days, bi.fct_landed_units, bi.fct_landed_days,
+bi.fct_day_balances, bi.fct_restatements, bi.fct_dq_results, bi.fct_releases
 to callhouse_reader;
 
 comment on view bi.data_status is 'One row per business day: what is published of it and why not.';
+comment on view bi.source_days is
+'One row per source and business day of which calls are published.';
 comment on view bi.fct_landed_units is
 'One row per landed unit: read = staged + open + discarded + duplicates, and missing is 0.';
 comment on view bi.fct_landed_days is 'One row per landed unit and business day: staged records.';

@@ -7,13 +7,19 @@ steps as (
     select * from {{ ref('fct_ivr_steps') }}
 ),
 
+costs as (
+    select * from {{ ref('channel_costs') }}
+),
+
 step_requests as (
     select
         business_day,
         source,
         call_id,
         channel,
-        max(self_service_contained) as is_served
+        max(self_service_contained) as is_served,
+        -- A step of unknown length leaves the whole unknown.
+        case when count(*) = count(step_seconds) then sum(step_seconds) end as channel_seconds
     from steps
     group by business_day, source, call_id, channel
 ),
@@ -32,7 +38,8 @@ requests as (
         source,
         call_id,
         channel,
-        is_served
+        is_served,
+        channel_seconds
     from step_requests
     union all
     -- Sources that tell no steps still tell the time in self-service, or that the call ended there.
@@ -41,7 +48,8 @@ requests as (
         calls.source,
         calls.call_id,
         case when calls.channel = 'bot' then 'bot' else 'ivr' end as channel,
-        calls.calls_contained as is_served
+        calls.calls_contained as is_served,
+        calls.ivr_seconds as channel_seconds
     from calls
     left join step_calls
         on
@@ -57,7 +65,11 @@ requests as (
         source,
         call_id,
         case when channel = 'callback' then 'callback' else 'human' end as channel,
-        (agent_connections_count > 0)::integer as is_served
+        (agent_connections_count > 0)::integer as is_served,
+        case
+            when agent_connections_count = 0 then 0
+            else talk_seconds + coalesce(hold_seconds, 0) + coalesce(acw_seconds, 0)
+        end as channel_seconds
     from calls
     where queue_visits_count > 0 or agent_connections_count > 0 or channel = 'callback'
     union all
@@ -66,15 +78,37 @@ requests as (
         source,
         call_id,
         'voicemail' as channel,
-        (outcome = 'voicemail')::integer as is_served
+        (outcome = 'voicemail')::integer as is_served,
+        null as channel_seconds
     from calls
     where channel = 'voicemail'
 ),
 
-final as (
+priced as (
+    select
+        requests.*,
+        price.cost_per_request,
+        price.cost_per_minute
+    from requests
+    left join lateral (
+        select
+            costs.cost_per_request,
+            costs.cost_per_minute
+        from costs
+        where
+            costs.source in (requests.source, '*')
+            and costs.channel = requests.channel
+            and requests.business_day >= costs.valid_from
+            and (costs.valid_to is null or requests.business_day < costs.valid_to)
+        order by costs.source = '*', costs.valid_from desc
+        limit 1
+    ) as price on true
+),
+
+requests_of_calls as (
     select
         calls.business_day,
-        calls.call_key || ':' || requests.channel as request_key,
+        calls.call_key || ':' || priced.channel as request_key,
         calls.call_key,
         calls.source,
         calls.call_id,
@@ -86,7 +120,7 @@ final as (
         calls.team_name,
         calls.region_code,
         calls.region_name,
-        requests.channel,
+        priced.channel,
         calls.business_type,
         calls.hotline_id,
         calls.arrived_at,
@@ -97,15 +131,33 @@ final as (
         calls.week_start,
         calls.month_start,
         1 as channel_requests,
-        requests.is_served as channel_requests_served
-    from requests
+        priced.is_served as channel_requests_served,
+        priced.channel_seconds,
+        -- Without a price the cost is unknown; so it is where minutes cost and are not known.
+        case
+            when coalesce(priced.cost_per_minute, 0) = 0 then priced.cost_per_request
+            else
+                trim_scale(
+                    coalesce(priced.cost_per_request, 0)
+                    + priced.cost_per_minute * priced.channel_seconds / 60
+                )
+        end as request_cost
+    from priced
     inner join calls
         on
-            requests.business_day = calls.business_day
-            and requests.source = calls.source
-            and requests.call_id = calls.call_id
+            priced.business_day = calls.business_day
+            and priced.source = calls.source
+            and priced.call_id = calls.call_id
     -- A phantom record is no call and asked for nothing.
     where calls.calls = 1
+),
+
+final as (
+    select
+        *,
+        (request_cost is not null)::integer as is_costed,
+        case when request_cost is not null then call_key end as costed_call_key
+    from requests_of_calls
 )
 
 select * from final
