@@ -28,7 +28,7 @@ def bundle(catalogue: Catalogue, language: str, boards: Path = BOARDS) -> Bundle
     """Every file of the bundle, by its path: connection, datasets, charts and dashboards."""
     if language not in LANGUAGES:
         raise CallhouseError(f"language {language!r} is not one of {', '.join(LANGUAGES)}")
-    catalogue = _with_ledger(catalogue)
+    catalogue = with_ledger(catalogue)
     database = f"databases/{datasets.DATABASE}.yaml"
     files: dict[str, dict[str, Any]] = {"metadata.yaml": METADATA, database: datasets.database()}
     files.update(_datasets(catalogue, language))
@@ -49,7 +49,7 @@ def bundle(catalogue: Catalogue, language: str, boards: Path = BOARDS) -> Bundle
 
 def committed(catalogue: Catalogue) -> Bundle:
     """The part of the bundle that is committed, so that review sees a changed definition."""
-    return {p: _text(c) for p, c in _datasets(_with_ledger(catalogue), "en").items()}
+    return {p: _text(c) for p, c in _datasets(with_ledger(catalogue), "en").items()}
 
 
 def write(files: Bundle, directory: Path) -> None:
@@ -80,7 +80,8 @@ def _datasets(catalogue: Catalogue, language: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _with_ledger(catalogue: Catalogue) -> Catalogue:
+def with_ledger(catalogue: Catalogue) -> Catalogue:
+    """The catalogue and the datasets that no dbt model stands for: the ledger's and the floor's."""
     known = {source.name for source in catalogue.datasets}
     made = [*ledger.datasets(), *floor.datasets()]
     more = [source for source in made if source.name not in known]

@@ -1,0 +1,162 @@
+"""How long each tile of each board takes to ask for, as people with row security, at 10M calls.
+
+Run: `make bench PYTEST=tests/bench/bench_boards.py`. Calls: CALLHOUSE_BENCH_CALLS (10 million),
+filled as in bench_row_security.py, whose tables are the large ones; what else a tile reads has the
+days of a board's period, too. Statements are made of the query that the chart is saved with, with
+the board's own period and one source, as Superset makes them; its own share of a tile is not in it.
+Boards of the moment are in bench_live.py.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections import defaultdict
+from datetime import date, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from tests.bench.bench_live import percentile
+from tests.bench.bench_row_security import DAYS, READERS, START, calls, logins
+
+from callhouse import semantic, warehouse
+from callhouse.bi import charts, datasets, layout, render
+from callhouse.semantic import Dataset
+from callhouse.settings import Settings
+
+__all__ = ["calls", "logins"]  # fixtures
+
+END = START + timedelta(days=DAYS)
+PERIODS = {"": date(1900, 1, 1), "Last month": END - timedelta(days=31),
+           "Last quarter": END - timedelta(days=92)}  # fmt: skip
+REPEATS = 5
+# Issue 8, seconds: p95 of tiles on sums, any tile on facts, one call.
+SUMS_P95, FACTS, ONE_CALL = 0.150, 1.5, 0.050
+
+
+def name(text: str) -> sql.Composable:
+    return sql.Identifier(text)
+
+
+def column(asked: str | dict[str, Any]) -> sql.Composable:
+    """A column of a chart's query: by name, or a time cut to its grain."""
+    if isinstance(asked, str):
+        return name(asked)
+    unit = {"P1D": "day", "P1W": "week", "P1M": "month"}[asked["timeGrain"]]
+    return sql.SQL("date_trunc({}, {})").format(unit, name(asked["sqlExpression"]))
+
+
+def statement(source: Dataset, query: dict[str, Any], start: date, call: str) -> sql.Composed:
+    """A chart's saved query as a statement over `bi`, from `start` on; of one call if given."""
+    expressions = {metric.name: metric.expression for metric in source.metrics}
+    # The same number, as a person reads a duration.
+    expressions |= {f"{metric}_clock": text for metric, text in expressions.items()}
+    by = [column(one) for one in query["columns"]]
+    metrics = [sql.SQL(expressions[metric]) for metric in query["metrics"] or ()]
+    where: list[sql.Composable] = [sql.SQL("true")]
+    for one in query["filters"]:
+        if one["op"] == "TEMPORAL_RANGE":
+            where.append(sql.SQL("{} >= {}").format(name(one["col"]), start))
+        else:
+            operator = sql.SQL({"==": "=", "!=": "<>"}[one["op"]])
+            where.append(sql.SQL("{} {} {}").format(name(one["col"]), operator, one["val"]))
+    if "source" in source.column_names:
+        where.append(sql.SQL("source = 'sample_hotline'"))
+    if call:
+        where.append(sql.SQL("call_key = {}").format(call))
+    asked = sql.SQL("select {} from bi.{} where {}").format(
+        sql.SQL(", ").join([*by, *metrics]), name(source.name), sql.SQL(" and ").join(where)
+    )
+    if metrics and by:
+        places = sql.SQL(", ").join(sql.SQL(str(n + 1)) for n in range(len(by)))
+        asked += sql.SQL(" group by {}").format(places)
+    order = [
+        sql.SQL("{} {}").format(
+            sql.SQL(expressions[what]) if what in expressions else name(what),
+            sql.SQL("asc" if is_ascending else "desc"),
+        )
+        for what, is_ascending in query["orderby"]
+    ]
+    if order:
+        asked += sql.SQL(" order by ") + sql.SQL(", ").join(order)
+    return asked + sql.SQL(" limit {}").format(query["row_limit"])
+
+
+def tiles(settings: Settings, call: str = "") -> list[tuple[str, str, sql.Composed]]:
+    """(board and tile, relation, statement) of every query of every tile over published days."""
+    catalogue = render.with_ledger(semantic.load(settings))
+    found = []
+    for file in sorted(render.BOARDS.glob("*.yaml")):
+        board = layout.load(file, "en")
+        if board.refresh_seconds or (call and board.slug != "call_explorer"):
+            continue
+        (period,) = {one.default for one in board.filters if one.kind == "period"} or {""}
+        for tile in board.tiles:
+            if tile.chart in layout.WORDS_ONLY:
+                continue
+            source = datasets.find(catalogue, tile.dataset, tile.name)
+            if source.main_time_column != "business_day":
+                continue
+            if call and "call_key" not in source.column_names:
+                continue
+            saved = json.loads(charts.chart(board, tile, source, "en")["query_context"])
+            for number, query in enumerate(saved["queries"]):
+                found.append(
+                    (
+                        f"{board.slug}.{tile.name}{f'.{number}' if number else ''}", source.name,
+                        statement(source, query, PERIODS[period], call),
+                    )
+                )  # fmt: skip
+    return found
+
+
+def seconds(connection: psycopg.Connection, asked: sql.Composed) -> float:
+    """Median of some repeats, the first of which is not counted."""
+    times = []
+    for _ in range(REPEATS + 1):
+        begin = time.perf_counter()
+        connection.execute(asked).fetchall()
+        times.append(time.perf_counter() - begin)
+        connection.commit()
+    return statistics.median(times[1:])
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_every_tile_is_quick(
+    settings: Settings, calls: int, logins: dict[str, psycopg.Connection], reader: Any
+) -> None:
+    """Tiles on sums p95 ≤ 150 ms, tiles on facts ≤ 1.5 s."""
+    found = defaultdict(list)
+    for tile, relation, asked in tiles(settings):
+        found[relation.split("_")[0] == "fct"].append((seconds(logins[reader.name], asked), tile))
+    for is_fact, figures in sorted(found.items()):
+        times = [figure for figure, _ in figures]
+        slowest = ", ".join(f"{tile} {took:.3f}" for took, tile in sorted(figures)[:-4:-1])
+        print(f"\n{reader.name}, {calls:,} calls, {'facts' if is_fact else 'sums'}: {len(times)} "
+              f"queries, p50 {statistics.median(times):.3f}, p95 {percentile(times, 0.95):.3f}, "
+              f"most {max(times):.3f} s: {slowest}")  # fmt: skip
+    assert percentile([took for took, _ in found[False]], 0.95) <= SUMS_P95
+    assert max(found[True])[0] <= FACTS
+
+
+@pytest.mark.timeout(7200)
+def test_one_call_is_found_at_once(
+    settings: Settings, calls: int, logins: dict[str, psycopg.Connection]
+) -> None:
+    """Every tile of the explorer for one call ≤ 50 ms."""
+    with warehouse.connect(settings) as connection:
+        (call,) = warehouse.one(
+            connection,
+            "select call_key from marts.fct_calls where business_day = %s and agent_id is not null "
+            "order by call_key limit 1",
+            [START + timedelta(days=DAYS // 2)],
+        )
+    figures = [
+        (seconds(logins["director"], asked), tile) for tile, _, asked in tiles(settings, call)
+    ]
+    print(f"\none call of {calls:,}: " + ", ".join(f"{t} {took:.3f}" for took, t in figures))
+    assert figures and max(figures)[0] <= ONE_CALL
