@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page, Request, Response
 
 HERE = Path(__file__).parent
-UP_SECONDS = 900
+UP_SECONDS = 1200
+NOT_BEGUN_AGAIN = ["up failed", "TimeoutExpired", r"Timeout \(>"]
 PATIENCE_SECONDS = 300
 LOGIN_ATTEMPTS = 3
 LOGIN_MILLISECONDS = 60_000
@@ -51,10 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A browser test that fails is run once more on the same product, and told as a rerun.
 
     It shares two cores with what else is tested, and what a page does then is not the product's.
+    A product that does not come up, or a test that takes too long, is not begun again.
     """
     for item in items:
         if item.path.parent == HERE:
-            item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=1, rerun_except=NOT_BEGUN_AGAIN))
+            # The first of them waits for the product.
+            item.add_marker(pytest.mark.timeout(UP_SECONDS + 1200))
 
 
 @dataclass
