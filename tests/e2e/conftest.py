@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page, Request, Response
 
 HERE = Path(__file__).parent
-UP_SECONDS = 1200
+UP_SECONDS = 2400
 NOT_BEGUN_AGAIN = ["up failed", "TimeoutExpired", r"Timeout \(>"]
 PATIENCE_SECONDS = 300
 LOGIN_ATTEMPTS = 3
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.flaky(reruns=1, rerun_except=NOT_BEGUN_AGAIN))
             # The first of them waits for the product.
-            item.add_marker(pytest.mark.timeout(UP_SECONDS + 1200))
+            item.add_marker(pytest.mark.timeout(UP_SECONDS + 600))
 
 
 @dataclass
