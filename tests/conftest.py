@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 TEST_PORTS = range(20_000 + 100 * WORKER, 32_000, 100 * WORKERS)
 # A base's own port; PostgreSQL, Airflow, Superset and the receiver of an instance.
 PORT_OFFSETS = (0, 32, 80, 88, 90)
+PORT_BASES = cycle(random.sample(TEST_PORTS, len(TEST_PORTS)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,8 +81,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServe
 
 
 def free_port_base() -> int:
-    """A port base on whose ports nothing listens now."""
-    for base in random.sample(TEST_PORTS, len(TEST_PORTS)):
+    """A port base on whose ports nothing listens now, and that was given to nobody for long.
+
+    Two that are asked for one after the other, before anything listens, are never the same.
+    """
+    for base in islice(PORT_BASES, len(TEST_PORTS)):
         try:
             for offset in PORT_OFFSETS:
                 with socket.socket() as probe:

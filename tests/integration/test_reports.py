@@ -111,6 +111,44 @@ def test_a_failed_report_tells_its_owner_and_the_trail(
     assert event["object_name"] == "changes of calls_offered"
 
 
+def test_a_board_of_one_source_shows_one_with_rows_and_names_the_others(
+    instance: Settings, tmp_path: Path
+) -> None:
+    """The board would choose the first by name, of which the period may have nothing."""
+    relation = "bi.fct_calls"
+    content = {key: REPORT[key] for key in ("title", "schedule")}
+    content |= {"board": "agent_coaching_pack", "period": "last_week"}
+    report = definitions.parse("pack", content)
+
+    def chosen(days: dict[str, str]) -> tuple[list[str], list[str]]:
+        with warehouse.connect(instance) as connection:
+            connection.execute(f"truncate {relation}".encode())
+            insert = f"insert into {relation} values (%s, %s)".encode()
+            for pair in days.items():
+                connection.execute(insert, pair)
+            person = reports.recipient(instance, connection, "lead_a")
+        drawing = reports._Drawing(instance, report, person, NOW, None, tmp_path)
+        before = len(drawing.heading)
+        return list(drawing._filters().values()), drawing.heading[before:]
+
+    with warehouse.connect(instance) as connection:
+        connection.execute(f"create table {relation} (source text, business_day date)".encode())
+        connection.execute(f"grant select on {relation} to lead_a".encode())
+    try:
+        assert chosen({"a": "1999-01-04", "b": "2026-10-26"}) == (["b"], [])
+        values, (line,) = chosen({"a": "1999-01-04", "b": "2026-10-26", "c": "2026-11-01"})
+        assert values == ["b"]
+        assert line == (
+            "Source: b. Not in it: c; each has a report of its own, with source=… as its filter."
+        )
+        assert chosen({"b": "1999-01-04", "a": "2026-11-02"}) == (["a"], [])
+        with pytest.raises(CallhouseError, match="lead_a sees no row"):
+            chosen({})
+    finally:
+        with warehouse.connect(instance) as connection:
+            connection.execute(f"drop table {relation}".encode())
+
+
 def test_who_is_no_longer_entitled_gets_nothing(
     instance: Settings, mail_sink: MailSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:

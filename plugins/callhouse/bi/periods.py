@@ -1,7 +1,8 @@
 """Periods such as "Last month" end with the newest published day of the source that is asked.
 
-Superset counts them from today. A call centre whose records end earlier, because they are handed in
-late or are a sample, would then open with empty boards. Imported by superset_config.py: no Superset
+Superset counts them from the beginning of today. A call centre whose records end earlier, because
+they are handed in late or are a sample, would then open with empty boards; and what has no source,
+the trail of accesses, would hide what happened today. Imported by superset_config.py: no Superset
 at import.
 """
 
@@ -49,7 +50,10 @@ def install(settings: Settings) -> None:
 
 
 def counted_back(query: dict[str, Any], newest: NewestDays) -> dict[str, Any]:
-    """The query, its relative period ending after the newest day of the sources it asks for."""
+    """The query, its relative period ending after the newest day of the sources it asks for.
+
+    Where it asks for none that is published, the newest day is today.
+    """
     filters = query.get("filters") or []
     periods = [one.get("val") for one in filters if one.get("op") == "TEMPORAL_RANGE"]
     for period in (*periods, query.get("time_range")):
@@ -60,13 +64,13 @@ def counted_back(query: dict[str, Any], newest: NewestDays) -> dict[str, Any]:
 
 
 def _end(filters: list[dict[str, Any]] | None, period: Any, newest: NewestDays) -> date | None:
-    """The day after the period; None where it is no relative one, or of no known source."""
+    """The day after the period; None where it is no relative one."""
     if not isinstance(period, str) or not RELATIVE.fullmatch(period.strip()):
         return None
     chosen = [one.get("val") for one in filters or () if one.get("col") == "source"]
     sources = {name for val in chosen for name in (val if isinstance(val, list) else [val])}
     days = [day for name in sources if (day := newest.of(str(name))) is not None]
-    return max(days) + timedelta(days=1) if days else None
+    return max(days, default=newest.today()) + timedelta(days=1)
 
 
 class NewestDays:
@@ -83,8 +87,11 @@ class NewestDays:
             self._days, self._read_at = self._read(), time.monotonic()
         day = self._days.get(source)
         # A record from a clock that is ahead does not take the board into the future.
-        today = datetime.now(ZoneInfo(self._settings.time_zone)).date()
-        return None if day is None else min(day, today)
+        return None if day is None else min(day, self.today())
+
+    def today(self) -> date:
+        """The day that it is in the call centre."""
+        return datetime.now(ZoneInfo(self._settings.time_zone)).date()
 
     def _read(self) -> dict[str, date]:
         with superset_access.service_connection(self._settings) as connection:

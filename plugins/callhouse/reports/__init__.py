@@ -378,7 +378,7 @@ class _Drawing:
         file = render.BOARDS / f"{self.report.board}.yaml"
         if not file.exists():
             return dict(self.report.filters)
-        board = layout.load(file, self.settings.language)
+        board = layout.load(file, self.person.language)
         known = {one.name: one for one in board.filters if one.kind == "value"}
         if unknown := set(self.report.filters) - set(known):
             raise CallhouseError(f"board {board.slug} has no filter {', '.join(sorted(unknown))}")
@@ -386,24 +386,34 @@ class _Drawing:
         for name, one in known.items():
             value = self.report.filters.get(name)
             if value is None and one.is_first_value_default:
-                value = self._first(one)
-                if value is None:
+                seen = self._values(one)
+                if not seen:
                     # Its board would wait for a choice for ever.
                     raise CallhouseError(
                         f"{self.person.name} sees no row of {one.dataset}, which board "
                         f"{board.slug} is made of"
                     )
+                value, *others = seen
+                if others:
+                    self.heading.append(
+                        self.words["one_of"].format(
+                            filter=one.title, value=value, others=", ".join(others), name=name
+                        )
+                    )
             if value is not None:
                 chosen[dashboards.filter_id(board, name)] = value
         return chosen
 
-    def _first(self, one: layout.Filter) -> str | None:
-        """What the board itself would choose: the first value that this person sees."""
+    def _values(self, one: layout.Filter) -> list[str]:
+        """Values of the period that this person sees, in order; if there are none, of any time."""
+        statement = f'select distinct "{one.column}" from bi."{one.dataset}"'  # noqa: S608
+        within = f"{statement} where business_day >= %s and business_day < %s order by 1"
         with _as(self.settings, self.person.name) as connection:
-            row = connection.execute(
-                f'select min("{one.column}") from bi."{one.dataset}"'.encode()  # noqa: S608
-            ).fetchone()
-        return row[0] if row else None
+            rows = (
+                connection.execute(within.encode(), [self.start, self.end]).fetchall()
+                or connection.execute(f"{statement} order by 1 limit 1".encode()).fetchall()
+            )
+        return [str(value) for (value,) in rows if value is not None]
 
     def _changes(self) -> tuple[str, list[dict[str, Any]]]:
         before = period("last_month", self.start)

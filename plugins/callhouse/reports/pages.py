@@ -19,6 +19,10 @@ WORDS = {
         "one_day": "{first}",
         "rows_of": "For {label}: only calls that this person may see.",
         "as_of": "Data as of {at} ({zone}); {published} of {days} days are published.",
+        "one_of": (
+            "{filter}: {value}. Not in it: {others}; each has a report of its own, with {name}=… "
+            "as its filter."
+        ),
         "not_yet": "Nothing is published yet.",
         "held": "Held back, not in these numbers: {days}.",
         "restated": "Restated since first published: {days}.",
@@ -56,6 +60,7 @@ WORDS = {
         "one_day": "{first}",
         "rows_of": "收件人：{label}。仅包含其有权查看的通话。",
         "as_of": "数据截至 {at}（{zone}）；{days} 天中已发布 {published} 天。",
+        "one_of": "{filter}：{value}。未包含：{others}，可另设报告并以 {name}=… 筛选。",
         "not_yet": "尚无已发布的数据。",
         "held": "未通过审核、未计入的日期：{days}。",
         "restated": "发布后重述的日期：{days}。",
