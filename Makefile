@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-truth test-faults lint format docs render bench lock secrets \
-    environments chromium mariadb
+.PHONY: help up down test test-truth test-boards test-faults lint format docs render bench lock \
+    secrets environments chromium mariadb
 
 DEV := .venv/dev/bin
 export PATH := $(CURDIR)/$(DEV):$(PATH)
@@ -31,6 +31,9 @@ test-truth: environments ## 50,000 calls of each vendor format against their tru
 	$(DEV)/python -m pytest tests/integration/test_asterisk_truth.py --calls-per-day 5600 $(PYTEST)
 	$(DEV)/python -m pytest tests/integration/test_asterisk_records.py -k published_marts \
 	    --calls-per-day 10200 $(PYTEST)
+
+test-boards: environments chromium ## Each board in each language for people of each kind, and its pictures.
+	$(DEV)/python -m pytest tests/e2e/test_every_board.py --every-board $(PYTEST)
 
 # Other faults every time: the seed is in the first lines of what it prints.
 test-faults: environments ## The fault suite with 10 random runs, about an hour; SEED=n repeats one.

@@ -53,6 +53,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="examples of each property of landing and marts (else a few)",
     )  # fmt: skip
     parser.addoption(
+        "--every-board", action="store_true", dest="every_board",
+        help="draw each board in each language for people of each kind (else for one of them)",
+    )  # fmt: skip
+    parser.addoption(
         "--fault-runs", type=int, dest="fault_runs", default=0,
         help="the long form of the fault suite, with as many random runs (else its short form)",
     )  # fmt: skip

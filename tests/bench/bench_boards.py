@@ -9,7 +9,6 @@ Boards of the moment are in bench_live.py.
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections import defaultdict
@@ -19,12 +18,11 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from tests import tiles
 from tests.bench.bench_live import percentile
 from tests.bench.bench_row_security import DAYS, READERS, START, calls, logins
 
-from callhouse import semantic, warehouse
-from callhouse.bi import charts, datasets, layout, render
-from callhouse.semantic import Dataset
+from callhouse import warehouse
 from callhouse.settings import Settings
 
 __all__ = ["calls", "logins"]  # fixtures
@@ -37,79 +35,24 @@ REPEATS = 5
 SUMS_P95, FACTS, ONE_CALL = 0.150, 1.5, 0.050
 
 
-def name(text: str) -> sql.Composable:
-    return sql.Identifier(text)
+def statements(settings: Settings, call: str = "") -> list[tuple[str, str, sql.Composed]]:
+    """(board and tile, relation, statement) of every query of every tile over published days.
 
-
-def column(asked: str | dict[str, Any]) -> sql.Composable:
-    """A column of a chart's query: by name, or a time cut to its grain."""
-    if isinstance(asked, str):
-        return name(asked)
-    unit = {"P1D": "day", "P1W": "week", "P1M": "month"}[asked["timeGrain"]]
-    return sql.SQL("date_trunc({}, {})").format(unit, name(asked["sqlExpression"]))
-
-
-def statement(source: Dataset, query: dict[str, Any], start: date, call: str) -> sql.Composed:
-    """A chart's saved query as a statement over `bi`, from `start` on; of one call if given."""
-    expressions = {metric.name: metric.expression for metric in source.metrics}
-    # The same number, as a person reads a duration.
-    expressions |= {f"{metric}_clock": text for metric, text in expressions.items()}
-    by = [column(one) for one in query["columns"]]
-    metrics = [sql.SQL(expressions[metric]) for metric in query["metrics"] or ()]
-    where: list[sql.Composable] = [sql.SQL("true")]
-    for one in query["filters"]:
-        if one["op"] == "TEMPORAL_RANGE":
-            where.append(sql.SQL("{} >= {}").format(name(one["col"]), start))
-        else:
-            operator = sql.SQL({"==": "=", "!=": "<>"}[one["op"]])
-            where.append(sql.SQL("{} {} {}").format(name(one["col"]), operator, one["val"]))
-    if "source" in source.column_names:
-        where.append(sql.SQL("source = 'sample_hotline'"))
-    if call:
-        where.append(sql.SQL("call_key = {}").format(call))
-    asked = sql.SQL("select {} from bi.{} where {}").format(
-        sql.SQL(", ").join([*by, *metrics]), name(source.name), sql.SQL(" and ").join(where)
-    )
-    if metrics and by:
-        places = sql.SQL(", ").join(sql.SQL(str(n + 1)) for n in range(len(by)))
-        asked += sql.SQL(" group by {}").format(places)
-    order = [
-        sql.SQL("{} {}").format(
-            sql.SQL(expressions[what]) if what in expressions else name(what),
-            sql.SQL("asc" if is_ascending else "desc"),
-        )
-        for what, is_ascending in query["orderby"]
-    ]
-    if order:
-        asked += sql.SQL(" order by ") + sql.SQL(", ").join(order)
-    return asked + sql.SQL(" limit {}").format(query["row_limit"])
-
-
-def tiles(settings: Settings, call: str = "") -> list[tuple[str, str, sql.Composed]]:
-    """(board and tile, relation, statement) of every query of every tile over published days."""
-    catalogue = render.with_ledger(semantic.load(settings))
+    Of one call, if given: only tiles of the explorer.
+    """
     found = []
-    for file in sorted(render.BOARDS.glob("*.yaml")):
-        board = layout.load(file, "en")
-        if board.refresh_seconds or (call and board.slug != "call_explorer"):
+    for tile in tiles.tiles(settings):
+        columns = tile.source.column_names
+        if tile.board.refresh_seconds or tile.source.main_time_column != "business_day":
             continue
-        (period,) = {one.default for one in board.filters if one.kind == "period"} or {""}
-        for tile in board.tiles:
-            if tile.chart in layout.WORDS_ONLY:
-                continue
-            source = datasets.find(catalogue, tile.dataset, tile.name)
-            if source.main_time_column != "business_day":
-                continue
-            if call and "call_key" not in source.column_names:
-                continue
-            saved = json.loads(charts.chart(board, tile, source, "en")["query_context"])
-            for number, query in enumerate(saved["queries"]):
-                found.append(
-                    (
-                        f"{board.slug}.{tile.name}{f'.{number}' if number else ''}", source.name,
-                        statement(source, query, PERIODS[period], call),
-                    )
-                )  # fmt: skip
+        if call and (tile.board.slug != "call_explorer" or "call_key" not in columns):
+            continue
+        (period,) = {one.default for one in tile.board.filters if one.kind == "time"} or {""}
+        where = {"source": "sample_hotline"} if "source" in columns else {}
+        where |= {"call_key": call} if call else {}
+        for number, query in enumerate(tile.saved["queries"]):
+            asked = tiles.statement(tile.source, query, start=PERIODS[period], where=where)
+            found.append((f"{tile.name}{f'.{number}' if number else ''}", tile.source.name, asked))
     return found
 
 
@@ -131,7 +74,7 @@ def test_every_tile_is_quick(
 ) -> None:
     """Tiles on sums p95 ≤ 150 ms, tiles on facts ≤ 1.5 s."""
     found = defaultdict(list)
-    for tile, relation, asked in tiles(settings):
+    for tile, relation, asked in statements(settings):
         found[relation.split("_")[0] == "fct"].append((seconds(logins[reader.name], asked), tile))
     for is_fact, figures in sorted(found.items()):
         times = [figure for figure, _ in figures]
@@ -156,7 +99,7 @@ def test_one_call_is_found_at_once(
             [START + timedelta(days=DAYS // 2)],
         )
     figures = [
-        (seconds(logins["director"], asked), tile) for tile, _, asked in tiles(settings, call)
+        (seconds(logins["director"], asked), tile) for tile, _, asked in statements(settings, call)
     ]
     print(f"\none call of {calls:,}: " + ", ".join(f"{t} {took:.3f}" for took, t in figures))
     assert figures and max(figures)[0] <= ONE_CALL
