@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from callhouse import cli_alerts, cli_callers, cli_reports
+from callhouse import cli_alerts, cli_callers, cli_reports, cli_reviews
 from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
@@ -52,6 +52,7 @@ app.add_typer(cli_alerts.alert, name="alert")
 access.command("unmask")(cli_callers.unmask)
 app.add_typer(cli_reports.reports, name="report")
 app.add_typer(cli_reports.annotate, name="annotate")
+app.add_typer(cli_reviews.review, name="review")
 access.command("contact")(cli_reports.contact)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -1172,7 +1173,7 @@ def main() -> None:
 NOTED = (
     "land", "release", "metric", "psql", "access", "quarantine", "retention", "callers",
     "audit-trail list", "alert sync", "alert add", "alert change", "alert end",
-    "alert acknowledge", "alert test", "alert dead-letters", "report",
+    "alert acknowledge", "alert test", "alert dead-letters", "report", "review",
 )  # fmt: skip
 COMMAND_WORD = re.compile(r"[a-z][a-z_-]*")
 

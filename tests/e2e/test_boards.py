@@ -23,7 +23,7 @@ SAMPLE = "sample_hotline"
 EXPLORER = "call_explorer"
 # Board → big number that is checked, and its metric.
 BOARDS = {
-    EXPLORER: {"calls": "calls", "abandon_rate_total": "abandon_rate_total"},
+    EXPLORER: {"calls": "calls", "abnormal_call_rate": "abnormal_call_rate"},
     "agents_teams": {
         "connections_handled": "connections_handled",
         "occupancy": "occupancy",

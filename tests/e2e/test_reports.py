@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -94,7 +93,8 @@ def test_people_of_every_kind_get_a_board_with_their_own_rows(
     sender: Settings, mail_sink: MailSink, artefacts: Path
 ) -> None:
     report = definitions.find(sender, "agent_coaching_pack")
-    left = set(Path(tempfile.gettempdir()).glob("callhouse-report-*"))
+    drawings = sender.home / "reports" / "drawings"
+    left = set(drawings.iterdir()) if drawings.exists() else set()
     *outcomes, refused = reports.send(sender, report, say, (*EVERY_KIND, SEES_NONE), AS_OF)
     assert [one.status for one in outcomes] == ["sent"] * len(EVERY_KIND), outcomes
     assert refused.status == "failed" and "sees no row" in str(refused.detail)
@@ -123,7 +123,7 @@ def test_people_of_every_kind_get_a_board_with_their_own_rows(
     assert subjects == {
         "坐席辅导材料: 2026-11-02 至 2026-11-08", "Agent coaching pack: 2026-11-02 to 2026-11-08",
     }  # fmt: skip
-    assert set(Path(tempfile.gettempdir()).glob("callhouse-report-*")) <= left, "pictures stay"
+    assert set(drawings.iterdir()) <= left, "pictures stay"
     # The trail: who got which board with how many rows.
     trail.collect(sender)
     listed = [

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from callhouse import landing, simulate, transform, warehouse
+from callhouse import landing, reviews, simulate, transform, warehouse
 from callhouse.bi import importing, notes
 from callhouse.errors import CallhouseError
 from callhouse.landing.callers import Cipher
@@ -42,12 +42,13 @@ RELATIONS = {
     **dict.fromkeys(
         (
             "agg_agent_15min", "agg_agent_adherence_daily", "agg_agent_daily", "agg_calls_daily",
-            "agg_fcr_daily", "agg_queue_15min", "agg_wait_histogram_daily", "dim_agent",
+            "agg_fcr_daily", "agg_queue_15min", "agg_wait_histogram_daily", "bridge_call_anomaly",
+            "dim_agent",
             "fct_agent_connections", "fct_agent_offers", "fct_agent_schedules", "fct_agent_states",
             "fct_call_events", "fct_call_flows", "fct_call_followups", "fct_calls",
             "fct_carrier_differences", "fct_carrier_reconciliation", "fct_channel_paths",
             "fct_channel_requests", "fct_ivr_steps", "fct_queue_visits", "fct_survey_responses",
-            "live_agent_connections", "live_agents", "live_queue_visits",
+            "live_agent_connections", "live_agents", "live_queue_visits", "quality_checks",
         ),
         CALLS,
     ),
@@ -55,9 +56,9 @@ RELATIONS = {
     "agg_group_changes_weekly": GROUPS,
     **dict.fromkeys(
         (
-            "data_status", "dim_business_type", "dim_channel", "dim_date", "dim_hotline",
-            "dim_interval", "dim_outcome", "dim_queue", "dim_region", "dim_source", "dim_team",
-            "live_sources", "source_days",
+            "data_status", "dim_anomaly_rule", "dim_business_type", "dim_channel", "dim_date",
+            "dim_hotline", "dim_interval", "dim_outcome", "dim_queue", "dim_region", "dim_source",
+            "dim_team", "live_sources", "source_days",
         ),
         OPEN,
     ),
@@ -277,7 +278,7 @@ def login(centre: Settings) -> Iterator[Callable[[str], psycopg.Connection]]:
 def whole(settings: Settings, relation: str) -> list[Row]:
     """Every row of a relation, as the superuser reads it."""
     kept = RELATIONS[relation] in (CALLS, GROUPS, OPEN)
-    kept &= relation not in ("data_status", "source_days", *BOARD_VIEWS)
+    kept &= relation not in ("data_status", "source_days", "quality_checks", *BOARD_VIEWS)
     kept &= not relation.startswith("live_")
     schema = "marts" if kept else "bi"
     # Nobody but the superuser and auditors reads the trail.
@@ -418,6 +419,66 @@ def test_masks_of_callers_from_before_are_filled_in_once(centre: Settings) -> No
     assert callers.fill_masks(centre) == 0
     with warehouse.connect(centre) as connection:
         assert warehouse.one(connection, count) == before
+
+
+# ---------------------------------------------------------------- reviews
+def test_a_reviewed_call_leaves_the_queue_and_stays_out_of_it(
+    centre: Settings, login: Callable[[str], psycopg.Connection]
+) -> None:
+    checks = whole(centre, "quality_checks")
+    assert keyed(checks) == keyed(whole(centre, "bridge_call_anomaly"))
+    assert len({(c["call_key"], c["rule"]) for c in checks}) == len(checks)
+    # Whose calls of this small sample have some.
+    reviewer = next(
+        name
+        for name in ("lead_gz_a", "lead_queue", "manager_gd")
+        if any(allowed(name, CALLS, check) for check in checks)
+    )
+    mine = next(c for c in checks if allowed(reviewer, CALLS, c))
+    other = next(c for c in checks if not allowed(reviewer, CALLS, c))
+
+    def review(check: Row, person: str | None) -> str:
+        return reviews.done(
+            centre, check["call_key"], check["rule"], "confirmed", "call 138 1234 5678 back",
+            "operator", person,
+        )  # fmt: skip
+
+    for check, person, told in (
+        (mine, "agent_103", "agent_103 reviews no calls"),
+        (mine, "analyst", "analyst reviews no calls"),
+        (other, reviewer, f"that {reviewer} may see"),
+    ):
+        with pytest.raises(CallhouseError, match=told):
+            review(check, person)
+    with pytest.raises(CallhouseError, match="is not one of confirmed, harmless, bad_data"):
+        reviews.done(centre, mine["call_key"], mine["rule"], "fine", None, "operator")
+    assert keyed(whole(centre, "quality_checks")) == keyed(checks)
+
+    assert f"reviewed by {reviewer}" in review(mine, reviewer)
+    assert "reviewed by operator" in review(other, None)
+    for again in (reviewer, "director", None):
+        with pytest.raises(CallhouseError, match="no open check"):
+            review(mine, again)
+    left = [c for c in checks if c not in (mine, other)]
+    assert keyed(whole(centre, "quality_checks")) == keyed(left)
+    names = {c.call_key for c in reviews.waiting(centre, reviewer, limit=1000)}
+    assert names == {c["call_key"] for c in left if allowed(reviewer, CALLS, c)}
+
+    # The day is built again from scratch: what was seen stays seen.
+    transform.mark(centre, [date.fromisoformat(mine["business_day"])], "test")
+    assert transform.drain(centre, print).problems == ()
+    assert keyed(whole(centre, "quality_checks")) == keyed(left)
+    with people.server(centre) as server:
+        notes_kept = server.execute("select distinct note from ops.quality_reviews").fetchall()
+        assert notes_kept == [("call <PHONE> back",)]
+        # Another version of the rule asks again.
+        server.execute(
+            "update ops.quality_reviews set rule_version = 7 where call_key = %s",
+            [mine["call_key"]],
+        )
+    assert keyed(whole(centre, "quality_checks")) == keyed([*left, mine])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        login("director").execute("select * from ops.quality_reviews")
 
 
 # ---------------------------------------------------------------- ways in

@@ -108,6 +108,7 @@ def test_good_days_pass(settings: Settings, build_id: int) -> None:
         "marts_call_events",
         "marts_surveys",
         "marts_channel_requests",
+        "marts_call_anomalies",
     }
     with warehouse.connect(settings) as connection:
         counts = connection.execute(
@@ -358,6 +359,11 @@ DAMAGE = [
         id="requests that nobody served",
     ),
     pytest.param(
+        "update candidate.fct_calls set abnormal_calls = 1 where call_id = '2026-03-02-10'",
+        "marts_call_anomalies.abnormal_calls_have_their_rules",
+        id="abnormal call without a rule",
+    ),
+    pytest.param(
         "update candidate.fct_call_events set event_number = 2 where call_id = '2026-03-02-10'",
         "marts_call_events.events_are_numbered_in_order_of_time",
         id="event lost from the middle",
@@ -410,6 +416,20 @@ def test_warning_holds_nothing(settings: Settings, build_id: int) -> None:
     report = quality.audit(settings, build_id)
     assert report.failing_days == {}
     assert recorded(settings, "marts_calls.call_ends_after_it_arrived")[:3] == (
+        "warn", False, [date(2026, 3, 3)],
+    )  # fmt: skip
+
+
+def test_a_rule_that_most_calls_break_is_a_warning(settings: Settings, build_id: int) -> None:
+    change(
+        settings,
+        "update candidate.fct_calls set abnormal_calls = 1 where business_day = '2026-03-03'; "
+        "insert into candidate.bridge_call_anomaly select business_day, source, call_id, "
+        "'too_short', 1 from candidate.fct_calls where business_day = '2026-03-03'",
+    )
+    report = quality.audit(settings, build_id)
+    assert report.failing_days == {}
+    assert recorded(settings, "marts_call_anomalies.no_rule_is_broken_by_most_calls")[:3] == (
         "warn", False, [date(2026, 3, 3)],
     )  # fmt: skip
 

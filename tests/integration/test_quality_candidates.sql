@@ -6,7 +6,7 @@ candidate.agg_calls_daily, candidate.agg_queue_15min, candidate.agg_wait_histogr
 candidate.agg_agent_daily,
 candidate.fct_agent_states, candidate.agg_agent_15min, candidate.fct_agent_offers,
 candidate.fct_ivr_steps, candidate.fct_call_events, candidate.fct_survey_responses,
-candidate.fct_channel_requests, candidate.fct_agent_schedules,
+candidate.fct_channel_requests, candidate.fct_agent_schedules, candidate.bridge_call_anomaly,
 candidate.agg_agent_adherence_daily;
 
 create unlogged table candidate.fct_agent_states as
@@ -151,6 +151,7 @@ select
     bool_or(l.outcome = 'abandoned')::integer as calls_abandoned_before_agent,
     bool_or(l.abandon_stage = 'ivr')::integer as abandoned_in_ivr,
     bool_or(l.outcome = 'contained')::integer as calls_contained,
+    coalesce(min(l.talk_seconds) < 10, false)::integer as abnormal_calls,
     sum(l.ivr_seconds) as ivr_seconds,
     sum(l.wait_seconds) as wait_seconds,
     sum(l.talk_seconds) as talk_seconds,
@@ -159,6 +160,16 @@ from staging.delimited_legs as l
 inner join ops.claimed_days as d on l.business_day = d.business_day
 where l.superseded_by is null
 group by l.business_day, l.source, l.call_id;
+
+create unlogged table candidate.bridge_call_anomaly as
+select
+    business_day,
+    source,
+    call_id,
+    'too_short' as rule,
+    1 as call_anomalies
+from candidate.fct_calls
+where abnormal_calls = 1;
 
 create unlogged table candidate.fct_queue_visits as
 select

@@ -15,6 +15,7 @@ import pytest
 from tests.integration import transfers
 
 from callhouse import landing, semantic, simulate, transform, warehouse
+from callhouse.errors import CallhouseError
 from callhouse.runner import postgres
 from callhouse.security import login_password, people
 from callhouse.semantic import query
@@ -587,6 +588,42 @@ def test_requests_of_channels(marts: psycopg.Connection, truth: Path) -> None:
     )
 
 
+def test_abnormal_calls(marts: psycopg.Connection, truth: Path) -> None:
+    """By the truth of calls and connections; repeats by a walk over each caller's calls."""
+    expected: set[tuple[str, str]] = set()
+    transfers_of: dict[str, int] = {}
+    for call, kind in rows(truth / "connections.csv", ("call_id", "transfer_type")):
+        transfers_of[call] = transfers_of.get(call, 0) + bool(kind)
+    expected |= {(call, "ping_pong") for call, count in transfers_of.items() if count >= 3}
+    columns = ("call_id", "connections", "talk_seconds", "hold_seconds", "ended_at")
+    for call, connections, talk, hold, ended in rows(truth / "calls.csv", columns):
+        if connections != "0":
+            together = Decimal(talk or 0) + Decimal(hold or 0)
+            expected |= {(call, "too_short")} if together < 10 else set()
+            expected |= {(call, "too_long")} if together > 3600 else set()
+        expected |= {(call, "no_hang_up")} if not ended else set()
+    before: dict[Any, datetime] = {}
+    over_midnight = 0
+    for call, day, token, at in marts.execute(
+        "select call_id, business_day, caller_token, arrived_at from marts.fct_calls"
+        " where source = 'sample_hotline' and calls = 1 and channel <> 'callback'"
+        " and caller_token is not null order by arrived_at, call_key"
+    ):
+        if (day, token) in before and at - before[day, token] <= timedelta(minutes=10):
+            expected.add((call, "repeat"))
+        elif token in before and at - before[token] <= timedelta(minutes=10):
+            over_midnight += 1
+        before[day, token] = before[token] = at
+    assert {rule for _, rule in expected} >= {"too_short", "repeat"}
+    assert over_midnight < 10
+    found = "select call_id, rule from marts.bridge_call_anomaly where source = 'sample_hotline'"
+    same(sorted(expected), asked(marts, found))
+    same(
+        sorted({(call,) for call, _ in expected}),
+        asked(marts, "select call_id from marts.fct_calls where is_abnormal"),
+    )
+
+
 def test_occupancy_by_agent(settings: Settings, marts: psycopg.Connection, truth: Path) -> None:
     """The saved metric on the aggregate, against the truth's seconds."""
     spent: dict[str, dict[str, int]] = {}
@@ -655,6 +692,7 @@ SHOWN = {  # relation → scope columns that it has
     "fct_agent_offers": ("region_code", "team_id", "agent_id"),
     "fct_ivr_steps": ("region_code",),
     "fct_channel_requests": ("region_code", "team_id", "agent_id"),
+    "bridge_call_anomaly": ("region_code", "team_id", "agent_id"),
     "fct_call_events": ("region_code", "team_id", "agent_id"),
     "fct_survey_responses": ("region_code", "team_id", "agent_id"),
 }
@@ -681,6 +719,31 @@ def test_each_person_sees_the_rows_of_their_scope_only(
                     )
                     assert expected > 0
                 assert found == expected, (name, relation)
+
+
+def test_a_team_has_no_rate_of_queues(settings: Settings, marts: psycopg.Connection) -> None:
+    """A lead sees answered visits only: 100 % answered would be no answer at all."""
+    catalogue = semantic.load(settings)
+    scopes = {
+        "lead_of_offers": (("team", "GZ-A"),),
+        "agent_of_offers": (("agent", "sample_hotline/101"),),
+        "lead_of_both": (("team", "GZ-A"), ("region", "CN-GD")),
+    }
+    with psycopg.connect(settings.dsn("postgres")) as server:
+        for name, scope in scopes.items():
+            people.ensure(settings, server, people.Person(name, name, scope))
+    refused = ("answer_rate", "service_level", "abandon_rate", "abandon_rate_total",
+               "containment_rate", "calls_offered")  # fmt: skip
+    for name in ("lead_of_offers", "agent_of_offers"):
+        for metric in refused:
+            with pytest.raises(CallhouseError, match=f"{metric} is of queues.*offer_answer_rate"):
+                query.ask(settings, catalogue, query.Question((metric,)), name)
+        told = query.Question(("offer_answer_rate", "asa", "calls", "abnormal_call_rate", "csat"))
+        (row,) = query.ask(settings, catalogue, told, name)[1]
+        assert 0 < row[0] <= 1 and row[1] > 0 and row[2] > 0
+    for person in ("lead_of_both", None):
+        (row,) = query.ask(settings, catalogue, query.Question(("answer_rate",)), person)[1]
+        assert 0 < row[0] < 1
 
 
 def test_callers_are_those_of_the_calls_that_a_person_sees(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -405,6 +406,19 @@ def test_members_are_words_of_the_language_under_the_name_of_their_column() -> N
         assert shown["params"]["adhoc_filters"][0]["comparator"] == word
         assert shown["params"]["conditional_formatting"][0]["targetValue"] == word
         assert json.loads(shown["query_context"])["queries"][0]["filters"][0]["val"] == word
+
+
+def test_a_list_of_members_is_said_word_by_word() -> None:
+    """Rules of an abnormal call, "ping_pong, too_short"; none of them is an id within another."""
+    found = members.words("fct_calls", "anomalies", "zh")
+    assert {"too_short": "通话过短", "none": "无"}.items() <= found.items()
+    shown = members.expression("fct_calls", "anomalies", "zh") or ""
+    assert shown.count("replace(") == len(found) == 7
+    value = "ping_pong, too_short"
+    for member, word in re.findall(r"'([^']*)', '([^']*)'\)", shown):
+        value = value.replace(member, word)
+    assert value == "反复转接, 通话过短"
+    assert members.expression("fct_calls", "anomalies", "en") is None
 
 
 def test_a_seed_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import signal
+import subprocess
+import sys
 from datetime import UTC, date, datetime, time, timedelta
 from email import message_from_bytes
 from email.policy import default
@@ -14,6 +17,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
+from callhouse import reports
 from callhouse import settings as settings_module
 from callhouse.bi import layout, render, superset_report
 from callhouse.errors import CallhouseError
@@ -309,3 +313,42 @@ def test_words_are_translated_wherever_superset_keeps_them() -> None:
         "position_json": '{"ROW": {"text": "技能组", "width": 6}}',
         "verbose_map": {"calls_offered": "呼入量", "queue": "[not json"},
     }
+
+
+DRAWING = """
+import pathlib, sys, time
+from callhouse import reports, settings
+with reports.drawings(settings.load({"CALLHOUSE_HOME": sys.argv[1]})) as folder:
+    pathlib.Path(folder, "director.png").write_text("rows")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_report_had_drawn_is_removed_by_the_next(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture has rows of a person: it was left in the system's folder for temporary files."""
+    drawing = [
+        subprocess.Popen(
+            [sys.executable, "-c", DRAWING, str(home.home)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        killed, lives = (Path(str(one.stdout and one.stdout.readline().strip())) for one in drawing)
+        assert {killed.parent, lives.parent} == {home.home / "reports" / "drawings"}
+        assert {one.stat().st_mode & 0o777 for one in (killed.parent, killed)} == {0o700}
+        drawing[0].send_signal(signal.SIGKILL)
+        drawing[0].wait(timeout=60)
+        reports.sweep(home)
+        assert killed.exists(), "as new as one that is about to be locked"
+        monkeypatch.setattr(reports, "NOT_LOCKED_YET_SECONDS", 0)
+        with reports.drawings(home) as mine:
+            assert sorted(mine.parent.iterdir()) == sorted([lives, mine])
+        assert list(lives.parent.iterdir()) == [lives]
+        assert (lives / "director.png").exists()
+    finally:
+        for one in drawing:
+            one.kill()
+            one.wait(timeout=60)

@@ -43,13 +43,33 @@ def expression(dataset: str, column: str, language: str) -> str | None:
     """
     if not (found := words(dataset, column, language)):
         return None
+    if _is_joined(dataset, column, language):
+        # Longest first: a member may begin with another one.
+        for member in sorted(found, key=len, reverse=True):
+            column = f"replace({column}, {_quoted(member)}, {_quoted(found[member])})"
+        return column
     constant = json.dumps(found, ensure_ascii=False, sort_keys=True).replace("'", "''")
     return f"coalesce(jsonb_object_field_text('{constant}'::jsonb, {column}), {column})"
 
 
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _is_joined(dataset: str, column: str, language: str) -> bool:
+    """Whether a value is a list of members, as text."""
+    content = _content(language)
+    return bool(content.get(f"{dataset}.{column}", content.get(column, {})).get("is_joined"))
+
+
+def _content(language: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8")).get(language, {})
+    return found
+
+
 @cache
 def _known(language: str) -> dict[str, dict[str, str]]:
-    content = yaml.safe_load(FILE.read_text(encoding="utf-8")).get(language, {})
+    content = _content(language)
     return {
         key: {
             **{code: word for seed in one.get("codes", ()) for code, word in _seed(seed, language)},

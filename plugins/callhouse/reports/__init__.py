@@ -6,13 +6,16 @@ whoever executes the schedule; hence these (docs/decisions/0054).
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -39,6 +42,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ATTEMPTS = 2  # of drawing; a mail is handed in once
 SECONDS_EACH = 900
 STALE = timedelta(hours=1)
+NOT_LOCKED_YET_SECONDS = 60.0  # a folder this new may be one that its process is about to lock
 Say = Callable[[str], None]
 
 
@@ -80,6 +84,7 @@ class _Drawn:
 def send_due(settings: Settings, say: Say, now: datetime | None = None) -> list[Outcome]:
     """Send what has become due. Safe to repeat: each moment of each recipient is taken once."""
     now = now or datetime.now(UTC)
+    sweep(settings)
     outcomes = _abandoned(settings)
     for report in definitions.load(settings).values():
         if report.recipients:
@@ -208,12 +213,46 @@ def _send(
         _finish(settings, report, outcome, say)
     if not taken:
         return outcomes
-    with tempfile.TemporaryDirectory(prefix="callhouse-report-") as folder:
+    with drawings(settings) as folder:
         for name, person in taken.items():
-            outcome = _one(settings, report, person, due[name], as_of, Path(folder))
+            outcome = _one(settings, report, person, due[name], as_of, folder)
             outcomes.append(outcome)
             _finish(settings, report, outcome, say)
     return outcomes
+
+
+@contextmanager
+def drawings(settings: Settings) -> Iterator[Path]:
+    """A folder for what is drawn: rows of persons, so nobody else reads it and it is gone after."""
+    sweep(settings)
+    with tempfile.TemporaryDirectory(dir=_drawings(settings)) as folder, _lock(Path(folder)):
+        yield Path(folder)
+
+
+def sweep(settings: Settings) -> None:
+    """Remove what processes that were killed had drawn; those that live hold theirs."""
+    for old in _drawings(settings).iterdir():
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime >= NOT_LOCKED_YET_SECONDS:
+                with _lock(old):
+                    shutil.rmtree(old)
+
+
+def _drawings(settings: Settings) -> Path:
+    folder = settings.home / "reports" / "drawings"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold `folder`, against other containers as well; BlockingIOError where somebody does."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -19,6 +20,12 @@ from callhouse.settings import Settings
 # What readers of aggregates see, and its dimensions.
 GROUPS = "agg_groups_daily"
 DIMENSIONS = ("queue", "channel", "region", "business_type", "hotline")
+# Columns that count calls which no agent took: such a call is of no team, so who sees teams only
+# has none of them, and a rate of theirs is 0 or 1 whatever happens.
+OF_NOBODY = re.compile(
+    r"\b(calls_offered|calls_abandoned\w*|abandoned_\w+|short_abandons|calls_contained|"
+    r"calls_after_hours)\b"
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ def ask(
         only_groups = person is not None and _sees_only_groups(connection)
         if only_groups:
             relations = [GROUPS]
+        elif person is not None and _sees_only_teams(connection):
+            _refuse_what_no_team_has(catalogue, names, person)
         for relation in relations:
             if only_groups:
                 wanted = names
@@ -132,6 +141,27 @@ def compose_groups(
 
 def _sees_only_groups(connection: psycopg.Connection) -> bool:
     return bool(warehouse.one(connection, "select sec.sees_aggregates() and not sec.sees_all()")[0])
+
+
+def _sees_only_teams(connection: psycopg.Connection) -> bool:
+    return bool(
+        warehouse.one(
+            connection,
+            "select not sec.sees_all() and sec.scope('team') || sec.scope('agent') <> '{}'"
+            " and sec.scope('region') || sec.scope('queue') = '{}'",
+        )[0]
+    )
+
+
+def _refuse_what_no_team_has(catalogue: Catalogue, names: Sequence[str], person: str) -> None:
+    """As boards do, which draw such rates from sums that have no team: docs/decisions/0061."""
+    for name in names:
+        if OF_NOBODY.search(catalogue.metrics[name].expression):
+            raise CallhouseError(
+                f"{name} is of queues: calls that nobody took are of no team, so {person}, who "
+                "sees teams or agents only, has no such number. What rang at them and was "
+                "answered: offers, offer_answer_rate, offers_unanswered, offers_rejected"
+            )
 
 
 def _connect(settings: Settings, person: str | None) -> Any:

@@ -22,12 +22,12 @@ SCOPE_COLUMNS = {
     "agent_id": "agent",
 }
 
-# Views of warehouse/{ledger,capture,alerts,annotations}.sql: their owner reads for the reader, and
-# each says for whom.
+# Views of warehouse/{ledger,capture,alerts,annotations}.sql and the queue of the quality check:
+# their owner reads for the reader, and each says for whom.
 LEDGER = (
     "data_status", "source_days", "fct_landed_units", "fct_landed_days", "fct_day_balances",
     "fct_restatements", "fct_dq_results", "fct_releases", "capture_status", "fct_capture_health",
-    "fct_incidents", "fct_alert_events", "fct_annotations",
+    "fct_incidents", "fct_alert_events", "fct_annotations", "quality_checks",
 )  # fmt: skip
 
 # Views of readers over marts, for boards, and what they read.
@@ -49,6 +49,12 @@ CALLER_DESCRIPTIONS = {
     "column bi.dim_caller.calls": "Calls, unanswered ones included; phantom records are none.",
     "column bi.dim_caller.caller_masked": "As in bi.fct_calls, of the newest call.",
 }
+# The queue of the quality check: `comment on …` of its view.
+CHECKED = "bridge_call_anomaly"
+CHECKS_DESCRIPTION = (
+    "One row per call and rule of abnormal calls that it breaks, until somebody has reviewed it: "
+    "a row leaves with its review, and comes back where another version of the rule flags the call."
+)
 # For those who see masks: `(select …)` is evaluated once, and spares the others a call per row.
 MASKED_CALLER = (
     "case when caller_token is not null and (select sec.sees_masks()) "
@@ -201,6 +207,8 @@ def synchronise(connection: psycopg.Connection, marts: list[Mart]) -> list[str]:
         for mart in marts:
             if mart.masked_caller:
                 _create_caller_view(connection)
+            if mart.name == CHECKED:
+                _create_check_view(connection, mart)
         if {mart.name for mart in marts} >= BOARD_VIEWS_READ:
             connection.execute(BOARD_VIEWS.read_text(encoding="utf-8"))
     return changes
@@ -411,6 +419,31 @@ def _create_caller_view(connection: psycopg.Connection) -> None:
     for what, text in CALLER_DESCRIPTIONS.items():
         connection.execute(sql.SQL("comment on {} is {}").format(sql.SQL(what), sql.Literal(text)))
     connection.execute("grant select on bi.dim_caller to callhouse_reader")
+
+
+def _create_check_view(connection: psycopg.Connection, mart: Mart) -> None:
+    # Readers cannot read the reviews of others' calls, so the owner reads both: under the condition
+    # of the mart's own policy.
+    shown = sql.SQL(", ").join(sql.Identifier(name) for name, _, _ in mart.columns)
+    connection.execute(
+        sql.SQL("""
+        create or replace view bi.quality_checks with (security_barrier) as
+        select {} from marts.{} as broken
+        where
+            ((select pg_has_role(session_user, 'callhouse_owner', 'member')) or {})
+            and not exists (
+                select from ops.quality_reviews as reviews
+                where
+                    reviews.call_key = broken.call_key
+                    and reviews.rule = broken.rule
+                    and reviews.rule_version = broken.rule_version
+            )
+        """).format(shown, sql.Identifier(mart.name), sql.SQL(mart.condition))
+    )
+    connection.execute(
+        sql.SQL("comment on view bi.quality_checks is {}").format(sql.Literal(CHECKS_DESCRIPTION))
+    )
+    connection.execute("grant select on bi.quality_checks to callhouse_reader")
 
 
 def unprotected(connection: psycopg.Connection) -> list[str]:

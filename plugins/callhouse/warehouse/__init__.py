@@ -16,7 +16,7 @@ from callhouse.settings import Settings
 HERE = Path(__file__).parent
 SCRIPTS = (
     "schema.sql", "access.sql", "publish.sql", "ledger.sql", "capture.sql", "live.sql",
-    "alerts.sql", "trail.sql", "reports.sql", "annotations.sql",
+    "alerts.sql", "trail.sql", "reports.sql", "annotations.sql", "reviews.sql",
 )  # fmt: skip
 # Of the scripts as a whole: what runs meanwhile may hold what they replace, and wait for the rest.
 SCRIPT_ATTEMPTS = 5

@@ -31,6 +31,32 @@ sources as (
     select * from {{ ref('dim_source') }}
 ),
 
+rules as (
+    select * from {{ ref('int_anomaly_rules__in_force') }}
+),
+
+-- Of the same business day only, so that a day stays a function of its own calls. Windows over all
+-- calls instead of a join with those of known callers, which the planner merges by day alone.
+contacts as (
+    select
+        *,
+        case
+            when is_contact
+                then lag(arrived_at) over (
+                    partition by source, business_day, caller_token, is_contact
+                    order by arrived_at, call_id
+                )
+        end as previous_arrived_at
+    from (
+        select
+            *,
+            caller_token is not null
+            and outcome <> 'phantom'
+            and coalesce(channel <> 'callback', true) as is_contact
+        from calls
+    ) as told
+),
+
 visits_of_call as (
     select
         source,
@@ -96,8 +122,10 @@ described as (
         + coalesce(visits_of_call.wait_seconds, 0)
         + coalesce(connections_of_call.talk_seconds, 0)
         + coalesce(connections_of_call.hold_seconds, 0) as component_seconds,
-        trim_scale(extract(epoch from calls.ended_at - calls.arrived_at)) as call_seconds
-    from calls
+        trim_scale(extract(epoch from calls.ended_at - calls.arrived_at)) as call_seconds,
+        trim_scale(extract(epoch from calls.arrived_at - calls.previous_arrived_at))
+            as seconds_since_previous_call
+    from contacts as calls
     left join visits_of_call
         on
             calls.source = visits_of_call.source
@@ -109,6 +137,38 @@ described as (
             and calls.business_day = connections_of_call.business_day
             and calls.call_id = connections_of_call.call_id
     left join sources on calls.source = sources.source
+),
+
+compared as (
+    select
+        described.source,
+        described.business_day,
+        described.call_id,
+        rules.rule,
+        rules.comparison,
+        rules.threshold,
+        {{ anomaly_component('described', 'rules.component') }} as measured
+    from described
+    inner join rules
+        on
+            described.source = rules.source
+            and described.business_day = rules.business_day
+    where described.outcome <> 'phantom'
+),
+
+abnormal as (
+    select
+        source,
+        business_day,
+        call_id,
+        string_agg(rule, ', ' order by rule) as anomalies
+    from compared
+    where
+        (comparison = 'below' and measured < threshold)
+        or (comparison = 'above' and measured > threshold)
+        or (comparison = 'at_least' and measured >= threshold)
+        or (comparison = 'at_most' and measured <= threshold)
+    group by source, business_day, call_id
 ),
 
 final as (
@@ -142,6 +202,8 @@ final as (
                 then array_append(described.data_issues, 'components_exceed_call')
             else described.data_issues
         end as data_issues,
+        coalesce(abnormal.anomalies, 'none') as anomalies,
+        abnormal.call_id is not null as is_abnormal,
         described.arrived_at,
         described.answered_at,
         described.ended_at,
@@ -162,14 +224,21 @@ final as (
         (described.outcome = 'closed')::integer as calls_after_hours,
         (described.transfers_count > 0 and described.outcome <> 'phantom')::integer
             as calls_transferred,
+        (abnormal.call_id is not null)::integer as abnormal_calls,
         described.ivr_seconds,
         described.wait_seconds,
         described.ring_seconds,
         described.talk_seconds,
         described.hold_seconds,
         described.acw_seconds,
-        described.call_seconds
+        described.call_seconds,
+        described.seconds_since_previous_call
     from described
+    left join abnormal
+        on
+            described.source = abnormal.source
+            and described.business_day = abnormal.business_day
+            and described.call_id = abnormal.call_id
     left join queues
         on
             described.source = queues.source
