@@ -64,7 +64,7 @@ def asked(settings: Settings) -> list[sql.Composed]:
     catalogue = semantic.load(settings)
     return [
         compose(catalogue, catalogue.dataset(relation), metrics, by, Question(metrics, by))
-        for relation, metrics, by, _ in TILES
+        for relation, metrics, by in TILES
     ]
 
 

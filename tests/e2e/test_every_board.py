@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,16 +31,14 @@ COMPUTED = {"agents_teams.peers"}
 
 
 def told(value: Any) -> Any:
-    """A value of either side in one notation: numbers to nine digits, times as milliseconds."""
-    if isinstance(value, bool) or value is None:
-        return value
+    """A value of either side in one notation: fractions to twelve digits, times as milliseconds."""
     if isinstance(value, datetime):
-        return round(value.timestamp() * 1000)
+        return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     if isinstance(value, date):
-        return round((value - date(1970, 1, 1)).total_seconds() * 1000)
-    if isinstance(value, int | float | Decimal):
-        return float(f"{value:.9g}")
-    return str(value)
+        return (value - date(1970, 1, 1)) // timedelta(milliseconds=1)
+    if isinstance(value, float | Decimal):
+        return float(f"{value:.12g}")
+    return value
 
 
 @pytest.mark.parametrize("person", PEOPLE)
