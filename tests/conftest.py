@@ -8,8 +8,9 @@ import shutil
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -26,6 +27,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from callhouse import settings as settings_module
 from callhouse import warehouse
+from callhouse.errors import CallhouseError
+from callhouse.live.listener import Listener
 from callhouse.runner import postgres
 from callhouse.settings import Settings
 
@@ -161,6 +164,19 @@ def connection(settings: Settings, cluster: postgres.Cluster) -> Iterator[psycop
     """A pipeline connection to the throwaway warehouse."""
     with warehouse.connect(settings) as opened:
         yield opened
+
+
+def look_until(listener: Listener, is_done: Callable[[], bool]) -> None:
+    """As the collector does, which goes on when something is away, for a minute at most."""
+    until = time.monotonic() + 60
+    while True:
+        with suppress(CallhouseError):
+            while listener.look():
+                pass
+        if is_done():
+            return
+        assert time.monotonic() < until, listener._problem
+        time.sleep(0.02)
 
 
 Contents = dict[str, tuple[Any, ...]]

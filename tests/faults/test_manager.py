@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from tests.conftest import look_until
 from tests.faults import nemesis, world
 
 from callhouse import capture, warehouse
@@ -171,19 +171,6 @@ def listener(emptied: Settings, exchange: Exchange) -> Iterator[Listener]:
     found.first_pause = 0.05
     yield found
     found.close()
-
-
-def look_until(listener: Listener, is_done: Callable[[], bool]) -> None:
-    """As the collector does, which goes on when something is away."""
-    end = time.monotonic() + UNTIL_SECONDS
-    while True:
-        with contextlib.suppress(CallhouseError):
-            while listener.look():
-                pass
-        if is_done():
-            return
-        assert time.monotonic() < end, listener._problem
-        time.sleep(0.02)
 
 
 def test_what_is_missed_between_two_sessions_is_a_gap_of_its_day(

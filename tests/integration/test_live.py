@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
+from tests.conftest import look_until
 
 from callhouse import transform, warehouse
 from callhouse.errors import CallhouseError
@@ -28,6 +28,7 @@ from callhouse.simulate.manager import Exchange
 from callhouse.simulate.records import Leg, World
 from callhouse.simulate.rendering import first_second
 from callhouse.simulate.states import sessions
+from callhouse.sources.asterisk.manager import SETTLE_SECONDS
 
 FEED, CALLS, SEED = "exchange", 250, 5
 TICKS = [6 * 3600, *range(9 * 3600, 20 * 3600, 2750), 24 * 3600 - 1]
@@ -244,19 +245,6 @@ def listener(floor: Floor, exchange: Exchange) -> Iterator[Listener]:
     found.close()
 
 
-def look_until(listener: Listener, is_done: Callable[[], bool]) -> None:
-    """As the collector does, which goes on when something is away."""
-    until = time.monotonic() + 60
-    while True:
-        with contextlib.suppress(CallhouseError):
-            while listener.look():
-                pass
-        if is_done():
-            return
-        assert time.monotonic() < until, listener._problem
-        time.sleep(0.02)
-
-
 def asked(floor: Floor, statement: str, *values: Any) -> list[tuple[Any, ...]]:
     with warehouse.connect(floor.settings) as connection:
         return connection.execute(statement.encode(), values or [TOLD]).fetchall()
@@ -271,6 +259,7 @@ def test_a_day_that_is_told_is_the_floor_of_its_log(
     look_until(listener, lambda: exchange.listeners == 1)
     for start in range(0, len(written), 500):
         exchange.tell("\n".join(written[start : start + 500]))
+    time.sleep(SETTLE_SECONDS + 1)  # who left by a key is told when nothing else has told it
     exchange.tell(f"{floor.epoch + 60}|MANAGER|nowhere|Agent/last|ADDMEMBER|")
     last = "select agent_id from staging.asterisk_events where source = %s and queue_id = 'nowhere'"
     look_until(listener, lambda: asked(floor, last) == [("Agent/last",)])
@@ -375,12 +364,16 @@ def test_preparations_at_once_have_each_day_built_once(floor: Floor) -> None:
             done.result()
     with warehouse.connect(floor.settings) as connection:
         marks = connection.execute("select business_day, reason from ops.dirty_marks").fetchall()
-    assert marks == [(floor.day, "seeds changed")]
+    days = [day for day, _ in marks]
+    # The last ones may log off after midnight.
+    assert set(days) - {floor.day + timedelta(days=1)} == {floor.day}
+    assert len(days) == len(set(days))
+    assert {reason for _, reason in marks} == {"seeds changed"}
 
 
 def test_days_of_the_floor_only_are_not_built(floor: Floor) -> None:
     floor.play_to(24 * 3600)
-    assert transform.mark(floor.settings, None, "again") == 1
+    assert transform.mark(floor.settings, None, "again") > 0
     mapping = floor.settings.feeds_directory / f"{FEED}.yaml"
     kept = mapping.read_text()
     mapping.write_text(f"{kept}marts: false\n")
