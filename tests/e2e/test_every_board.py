@@ -28,16 +28,19 @@ PEOPLE = ("director", "manager_gd", "lead_gz_a")
 SLUGS = sorted(file.stem for file in render.BOARDS.glob("*.yaml"))
 # What Superset computes of an answer is not SQL's.
 COMPUTED = {"agents_teams.peers"}
+# What the sample's exchange adds to all the time.
+MOVES = {"fct_landed_units", "fct_landed_days", "capture_status", "fct_capture_health"}
+TIMES = 1e11  # milliseconds of 1973; no count or sum of the sample is as large
 
 
 def told(value: Any) -> Any:
-    """A value of either side in one notation: fractions to twelve digits, times as milliseconds."""
+    """A value of either side in one notation: times as milliseconds, fractions to nine digits."""
     if isinstance(value, datetime):
-        return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+        return round((value - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1))
     if isinstance(value, date):
         return (value - date(1970, 1, 1)) // timedelta(milliseconds=1)
     if isinstance(value, float | Decimal):
-        return float(f"{value:.12g}")
+        return round(value) if abs(value) >= TIMES else float(f"{value:.9g}")
     return value
 
 
@@ -51,7 +54,7 @@ def test_every_tile_answers_what_sql_does(product: Settings, person: str) -> Non
     with warehouse.connect_as(product, person, login_password(product, person)) as connection:
         for tile in tiles.tiles(product):
             # What is now has changed until SQL is asked: tests/integration/test_live.py.
-            if tile.board.refresh_seconds or tile.name in COMPUTED:
+            if tile.board.refresh_seconds or tile.source.name in MOVES or tile.name in COMPUTED:
                 continue
             asked = {**tile.saved, "datasource": {"id": numbers[tile.source.name], "type": "table"}}
             answer = session.post("/api/v1/chart/data", asked)
