@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -87,35 +86,25 @@ def test_every_tile_answers_what_sql_does(
     assert with_rows > 50
 
 
-@pytest.fixture(scope="module", params=LANGUAGES)
-def in_language(product: Settings, request: pytest.FixtureRequest) -> Iterator[Settings]:
-    """The product with its boards in each language."""
-    translated = replace(product, language=request.param)
-    if translated.language == product.language:
-        yield product
-        return
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_board_draws(
+    product: Settings, visit: Visitor, artefacts: Path, language: str, asks_for_all: bool
+) -> None:
+    """No tile in error, every title in its language, nothing from outside."""
+    if not asks_for_all:
+        pytest.skip("drawn with --every-board (make test-boards)")
+    bi.install(replace(product, language=language), print)
     try:
-        bi.install(translated, print)
-        yield translated
+        draw(visit, artefacts, language)
     finally:
         bi.install(product, print)
 
 
-def test_every_board_draws(
-    product: Settings, in_language: Settings, visit: Visitor, artefacts: Path, asks_for_all: bool
-) -> None:
-    """No tile in error, every title in its language, nothing from outside.
-
-    For one person each, in the language that other tests do not see; or all, for all of them.
-    """
-    language = in_language.language
-    if not asks_for_all and language == product.language:
-        pytest.skip("drawn with --every-board (make test-boards)")
-    for place, person in enumerate(PEOPLE):
+def draw(visit: Visitor, artefacts: Path, language: str) -> None:
+    """Open every board as people of each kind."""
+    for person in PEOPLE:
         with visit(person) as seen:
-            for number, slug in enumerate(SLUGS):
-                if not asks_for_all and number % len(PEOPLE) != place:
-                    continue
+            for slug in SLUGS:
                 board = layout.load(render.BOARDS / f"{slug}.yaml", language)
                 # The floor's source is another one: that of the exchange.
                 filters = "()" if board.refresh_seconds else chosen(board, source=SAMPLE)
