@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
@@ -64,13 +65,10 @@ def compare(
     for name in metrics:
         if name not in catalogue.metrics:
             raise CallhouseError(f"no metric {name!r}: `./callhouse metric` lists them")
-        try:
+        with suppress(query.NotToldError):
             found.append(
                 _compare(settings, catalogue, person, catalogue.metrics[name], now, before)
             )
-        except CallhouseError as error:
-            if "not told to readers of aggregates" not in str(error):
-                raise
     return adjusted(found)
 
 

@@ -28,6 +28,10 @@ OF_NOBODY = re.compile(
 )
 
 
+class NotToldError(CallhouseError):
+    """A person of this kind has no such number; the message says why."""
+
+
 @dataclass(frozen=True)
 class Question:
     """Metrics by dimensions over business days `[start, end)`, where dimensions equal values."""
@@ -124,7 +128,7 @@ def compose_groups(
     dataset = catalogue.dataset(GROUPS)
     known = {metric.name for metric in dataset.metrics}
     if missing := [name for name in metrics if name not in known]:
-        raise CallhouseError(f"{missing[0]} is not told to readers of aggregates")
+        raise NotToldError(f"{missing[0]} is not told to readers of aggregates")
     used = {name for name in (*by, *(name for name, _ in question.where)) if name in DIMENSIONS}
     if len(used) > 1:
         raise CallhouseError(
@@ -157,7 +161,7 @@ def _refuse_what_no_team_has(catalogue: Catalogue, names: Sequence[str], person:
     """As boards do, which draw such rates from sums that have no team: docs/decisions/0061."""
     for name in names:
         if OF_NOBODY.search(catalogue.metrics[name].expression):
-            raise CallhouseError(
+            raise NotToldError(
                 f"{name} is of queues: calls that nobody took are of no team, so {person}, who "
                 "sees teams or agents only, has no such number. What rang at them and was "
                 "answered: offers, offer_answer_rate, offers_unanswered, offers_rejected"
