@@ -28,7 +28,7 @@ PEOPLE = (
 )
 REPORT: dict[str, Any] = {
     "title": {"en": "Changes", "zh": "变化"},
-    "changes": ["calls_offered"],
+    "changes": ["connections_handled"],
     "period": "last_month",
     "schedule": {"every": "day", "at": "07:30"},
     "owner": "owner",
@@ -108,7 +108,17 @@ def test_a_failed_report_tells_its_owner_and_the_trail(
     assert "relation" not in text
     (event,) = told(instance)[before:]
     assert (event["person"], event["outcome"], event["row_count"]) == ("lead_a", "failed", None)
-    assert event["object_name"] == "changes of calls_offered"
+    assert event["object_name"] == "changes of connections_handled"
+
+
+def test_changes_that_no_team_has_are_no_empty_page(
+    instance: Settings, mail_sink: MailSink
+) -> None:
+    report = definitions.write(instance, "daily", {**REPORT, "changes": ["calls_offered"]})
+    (outcome,) = reports.send(instance, report, say)
+    assert outcome.status == "failed"
+    assert "calls_offered is of queues" in str(outcome.detail)
+    assert [message["To"] for message in mail_sink.messages] == ["owner@example.org"]
 
 
 def test_a_board_of_one_source_shows_one_with_rows_and_names_the_others(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
@@ -60,15 +59,24 @@ def compare(
     settings: Settings, catalogue: Catalogue, person: str, metrics: Sequence[str], now: Days,
     before: Days,
 ) -> list[Change]:  # fmt: skip
-    """`metrics` in both periods, asked with the person's own login. One they are not told lacks."""
+    """`metrics` in both periods, asked with the person's own login. One they are not told lacks.
+
+    Raises:
+        NotToldError: where nothing is left, which would be a page without a line.
+    """
     found = []
+    not_told: query.NotToldError | None = None
     for name in metrics:
         if name not in catalogue.metrics:
             raise CallhouseError(f"no metric {name!r}: `./callhouse metric` lists them")
-        with suppress(query.NotToldError):
+        try:
             found.append(
                 _compare(settings, catalogue, person, catalogue.metrics[name], now, before)
             )
+        except query.NotToldError as error:
+            not_told = error
+    if not_told and not found:
+        raise not_told
     return adjusted(found)
 
 
