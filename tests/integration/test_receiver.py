@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import csv
+import gzip
 import io
 import json
 import threading
@@ -287,6 +288,17 @@ def test_json_lines_and_records_of_several_kinds(endpoint: Endpoint) -> None:
     assert found == (4, "csat")
 
 
+def test_a_packed_body_is_what_it_holds(endpoint: Endpoint) -> None:
+    lines = [json.dumps(call(number)).encode() + b"\n" for number in range(3)]
+    packed = gzip.compress(lines[0] + lines[1]) + gzip.compress(lines[2])
+    zipped = {"Content-Encoding": "GZIP"}
+    answer = endpoint.send("centre/legs", packed, "application/x-ndjson", **zipped)
+    assert answer.json() == {"read": 3, "staged": 3, "quarantined": 0, "duplicates": 0}
+    # Packed or not, it is the same push.
+    again = endpoint.send("centre/legs", b"".join(lines), "application/x-ndjson")
+    assert again.json() == {"read": 3, "staged": 0, "quarantined": 0, "duplicates": 3}
+
+
 def test_lines_of_a_queue_log(endpoint: Endpoint, tmp_path: Path) -> None:
     second = int(time.time()) - 5
     lines = [
@@ -435,13 +447,21 @@ def test_requests_that_are_refused(endpoint: Endpoint, monkeypatch: pytest.Monke
     assert told(endpoint.send("centre", body)) == (404, "not_found")
     assert told(endpoint.send("centre/calls", body)) == (404, "not_found")
     assert told(endpoint.send("centre/legs", body, "text/csv")) == (415, "unsupported_media_type")
-    assert told(endpoint.send("centre/legs", body, **{"Content-Encoding": "gzip"})) == (
+    assert told(endpoint.send("centre/legs", body, **{"Content-Encoding": "br"})) == (
         415, "unsupported_media_type")  # fmt: skip
+    packed, zipped = gzip.compress(body), {"Content-Encoding": "gzip"}
+    for broken in (body, packed[:-9], packed + b"more", packed[:-8] + bytes(8)):
+        assert told(endpoint.send("centre/legs", broken, **zipped)) == (422, "unreadable")
+    signed = signing.headers(endpoint.secret("centre"), body)  # not of what is sent
+    assert told(endpoint.send("centre/legs", packed, **zipped, **signed)) == (403, "forbidden")
     assert told(endpoint.send("centre/legs", body[:-1])) == (422, "unreadable")
     deep = b"[" * 100_000 + b"]" * 100_000
     assert told(endpoint.send("centre/legs", deep)) == (422, "unreadable")
     monkeypatch.setattr(receiver, "LARGEST_BODY", len(body))
     assert told(endpoint.send("centre/legs", body + b" ")) == (413, "too_large")
+    bomb = gzip.compress(bytes(len(body) + 1))
+    assert len(bomb) < len(body)
+    assert told(endpoint.send("centre/legs", bomb, **zipped)) == (413, "too_large")
     parts = iter([body, b" "])  # without Content-Length
     signed = signing.headers(endpoint.secret("centre"), body + b" ")
     assert told(endpoint.client.post("/v1/events/centre/legs", content=parts, headers=signed)) == (

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gzip
+import io
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -118,8 +121,14 @@ class Receiver:
             raise self._unauthorized(request, error.status, name, str(error)) from None
         record = _record(intake.feed, request.path_params.get("record"))
         media = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise ProblemError(415, "unsupported_media_type", "send the body uncompressed")
+        # Only after the signature, which is of the bytes as they were sent.
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding == "gzip":
+            body = await run_in_threadpool(_unpacked, body)
+        elif encoding != "identity":
+            raise ProblemError(
+                415, "unsupported_media_type", "send the body as it is or as Content-Encoding: gzip"
+            )
         take = functools.partial(intake.feed.take, record, body, media)
         try:
             items = take() if len(body) <= SMALL_BODY else await run_in_threadpool(take)
@@ -171,14 +180,30 @@ def _key(request: Request) -> str | None:
 async def _body(request: Request) -> bytes:
     length = request.headers.get("Content-Length", "")
     body = bytearray()
-    too_large = ProblemError(413, "too_large", f"a request holds at most {LARGEST_BODY >> 20} MiB")
     if length.isdigit() and int(length) > LARGEST_BODY:
-        raise too_large
+        raise _too_large()
     async for chunk in request.stream():
         body += chunk
         if len(body) > LARGEST_BODY:
-            raise too_large
+            raise _too_large()
     return bytes(body)
+
+
+def _too_large() -> ProblemError:
+    message = f"a request holds at most {LARGEST_BODY >> 20} MiB, unpacked too"
+    return ProblemError(413, "too_large", message)
+
+
+def _unpacked(body: bytes) -> bytes:
+    """A gzip body's content, of which no more is made than a request may hold."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as packed:
+            content = packed.read(LARGEST_BODY + 1)
+    except (EOFError, OSError, zlib.error):
+        raise ProblemError(422, "unreadable", "the body is no whole gzip") from None
+    if len(content) > LARGEST_BODY:
+        raise _too_large()
+    return content
 
 
 def _record(feed: Pushed, name: str | None) -> Record:
