@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from callhouse import cli_alerts, cli_callers, cli_reports, cli_reviews
+from callhouse import cli_alerts, cli_callers, cli_reports, cli_reviews, cli_staging
 from callhouse import settings as settings_module
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
@@ -53,6 +53,7 @@ access.command("unmask")(cli_callers.unmask)
 app.add_typer(cli_reports.reports, name="report")
 app.add_typer(cli_reports.annotate, name="annotate")
 app.add_typer(cli_reviews.review, name="review")
+app.add_typer(cli_staging.staging, name="staging")
 access.command("contact")(cli_reports.contact)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -1174,6 +1175,7 @@ NOTED = (
     "land", "release", "metric", "psql", "access", "quarantine", "retention", "callers",
     "audit-trail list", "alert sync", "alert add", "alert change", "alert end",
     "alert acknowledge", "alert test", "alert dead-letters", "report", "review",
+    "staging archive", "staging restore",
 )  # fmt: skip
 COMMAND_WORD = re.compile(r"[a-z][a-z_-]*")
 

@@ -97,6 +97,21 @@ class Settings:
         return self.home / "archive"
 
     @property
+    def cold(self) -> Path:
+        """Old days of staging, one folder per table (callhouse.landing.cold)."""
+        return self.home / "cold"
+
+    @property
+    def staging_archive_days(self) -> int | None:
+        """After how many days a day of staging goes into the archive; None: never."""
+        value = self.environment.get("CALLHOUSE_STAGING_ARCHIVE_DAYS")
+        if not value:
+            return None
+        if not (value.isascii() and value.isdigit()) or not 1 <= int(value) <= 36_500:
+            raise CallhouseError(f"CALLHOUSE_STAGING_ARCHIVE_DAYS={value!r} is no number of days")
+        return int(value)
+
+    @property
     def devices_file(self) -> Path:
         """Exchanges, trunks, recorders and collectors that are watched; it may be missing."""
         return Path(self.environment.get("CALLHOUSE_DEVICES") or self.home / "devices.yaml")

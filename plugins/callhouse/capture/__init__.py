@@ -127,7 +127,7 @@ def watch(
         events = connection.execute(
             "select event, incident_id from ops.watch_capture(%s, %s)", [moment, silence_limit]
         ).fetchall()
-        counting.count_back_fill(connection, feeds, touched, moment)
+        counting.count_back_fill(settings, connection, feeds, touched, moment)
         for event, incident_id in events:
             getattr(outcome, event).append(_incident(connection, incident_id))
     return outcome

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import psycopg
 from psycopg import sql
 
+from callhouse.settings import Settings
 from callhouse.sources.contract import Feed, Record
 
 # As far back as silence is compared, and a week for what lasts as long.
@@ -128,9 +129,12 @@ def _count_hours(
 
 
 def count_back_fill(
-    connection: psycopg.Connection, feeds: list[Feed], touched: set[str], now: datetime
-) -> None:
+    settings: Settings, connection: psycopg.Connection, feeds: list[Feed], touched: set[str],
+    now: datetime,
+) -> None:  # fmt: skip
     """How much has come of what incidents of feeds had kept away, as far as it may have changed."""
+    from callhouse.landing import cold  # landing imports this package
+
     by_name = {feed.file.stem: feed for feed in feeds}
     rows = connection.execute(
         "select incident_id, device, kind, since_at, coalesce(well_since, resolved_at, %(now)s), "
@@ -155,6 +159,8 @@ def count_back_fill(
         ]
         if not parts:
             continue
+        cold.hold(connection)
+        cold.thaw(settings, connection, days or ())
         connection.execute(
             sql.SQL(
                 "update ops.incidents as i set back_filled_rows = n.late_rows, "

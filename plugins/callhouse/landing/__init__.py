@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
-from callhouse.landing import heads, links, store
+from callhouse.landing import cold, heads, links, store
 from callhouse.landing.callers import Callers, Found, hold_keys
 from callhouse.live import state
 from callhouse.security import redaction
@@ -230,7 +230,13 @@ class Unit:
             "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"land {self.feed.name}"]
         )
         keys = hold_keys(self.connection)
+        cold.hold(self.connection)
         self.callers = Callers(self.settings, self.feed.name, self.file.caller, keys)
+
+    def thaw(self, days: Iterable[datetime.date]) -> None:
+        """Read back what is archived of days that are about to be compared or written."""
+        if self.record.partitioned:
+            cold.thaw(self.settings, self.connection, days, reach=store.PLAN_DAYS)
 
     def land(self, inspection: Inspection) -> UnitResult:
         """Land the file; the caller commits by leaving the connection's block."""
@@ -281,7 +287,7 @@ class Unit:
         days = set(self.tally.days)
         if self.record.heads is None:
             return heads.Gathering(days, self.tally.older_days, moved=set())
-        links.relabel(self.connection, self.record, self.feed.name, self.unit_id, days)
+        links.relabel(self.connection, self.record, self.feed.name, self.unit_id, days, self.thaw)
         with warehouse.connect(self.settings, autocommit=True) as side:
             return heads.gather(
                 self.connection,
@@ -293,6 +299,7 @@ class Unit:
                 self.feed,
                 self.unit_id,
                 days,
+                self.thaw,
             )
 
     def settle(self, found: heads.Gathering, *, is_newest: bool = True) -> store.Settlement:
@@ -451,6 +458,8 @@ class Unit:
         days = set(counts) - set(tally.days)
         tally.days.update(counts)
         if days:
+            if self.record.partitioned:  # not on the connection on which a block is being sent
+                cold.thaw(self.settings, side, days, reach=store.PLAN_DAYS)
             # `side` sees committed rows only: those of other units.
             around = days
             if self.record.partitioned:

@@ -7,7 +7,7 @@ days of their calls, and takes a call's older events along where an earlier one 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -30,12 +30,14 @@ class Gathering:
 def gather(
     connection: psycopg.Connection, partitions: Mapping[str, store.Partitions], record: Record,
     feed: Feed, unit_id: int, days: set[datetime.date],
+    thaw: Callable[[Iterable[datetime.date]], None],
 ) -> Gathering:  # fmt: skip
     """Move events to the day of their call's arrival.
 
     A call arrives when its first event says that it began: its record before may be lost. The
     smallest (event_at, began_at) wins, whatever order units come in and whatever record it is of:
-    `partitions` are those of all tables with these heads, by table.
+    `partitions` are those of all tables with these heads, by table. `thaw` reads what is
+    archived back.
     """
     if record.heads is None:
         raise ValueError(f"{record.name} have no call heads")
@@ -86,6 +88,7 @@ def gather(
         "is distinct from (excluded.first_event_at, excluded.arrived_at)"
     )
     known = {day for (day,) in run("select distinct business_day from landed_heads")}
+    thaw(known)
     partitions[record.table].ensure(known)
     run(
         "update {table} as t set business_day = l.business_day from landed_heads as l "
@@ -98,7 +101,7 @@ def gather(
             "h.business_day, r.old_day from relabelled_rows as r inner join {heads} as h "
             "on h.source = %(source)s and h.call_id = r.call_id"
         )
-    moved = _move_older(connection, partitions, feed.name, unit_id)
+    moved = _move_older(connection, partitions, feed.name, unit_id, thaw)
     values["days"] = sorted(days | known)
     there = "select distinct business_day from {table} where business_day = any(%(days)s) and "
     return Gathering(
@@ -115,11 +118,13 @@ def _move_older(
     partitions: Mapping[str, store.Partitions],
     source: str,
     unit_id: int,
+    thaw: Callable[[Iterable[datetime.date]], None],
 ) -> set[datetime.date]:
     """Take the staged events of calls that begin earlier than known along, with their ledger."""
     changes = connection.execute(
         "select distinct old_day, business_day from landed_heads where old_day <> business_day"
     ).fetchall()
+    thaw({day for change in changes for day in change})
     for table, (old_day, new_day) in product(partitions, changes):
         partitions[table].ensure([new_day])
         statement = sql.SQL(

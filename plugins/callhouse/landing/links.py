@@ -8,6 +8,7 @@ on it are told anew, also in older units.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable, Iterable
 
 import psycopg
 from psycopg import sql
@@ -21,11 +22,12 @@ LONGEST_CHAIN = 100
 
 def relabel(
     connection: psycopg.Connection, record: Record, source: str, unit_id: int,
-    days: set[datetime.date],
+    days: set[datetime.date], thaw: Callable[[Iterable[datetime.date]], None],
 ) -> None:  # fmt: skip
     """Give the unit's rows, and older ones that follow them, the call of their chain.
 
     Leaves `relabelled_rows`: the older ones, still on the day of the call they seemed to be of.
+    `thaw` reads their days back where they are archived.
     """
     if record.links is None or record.follows is None or record.heads is None:
         return
@@ -89,13 +91,15 @@ def relabel(
         "where l.source = %(source)s and l.row_id = n.row_id and l.call_id <> n.call_id"
     )
     # Older rows stand on the day of the call that they were given then.
-    values["days"] = [
+    old_days = [
         day
         for (day,) in run(
             "select distinct h.business_day from landed_links as l inner join {heads} as h "
             "on h.source = %(source)s and h.call_id in (l.own_call_id, l.old_call_id, l.call_id)"
         )
     ]
+    thaw(old_days)
+    values["days"] = old_days
     run(
         "create temporary table relabelled_rows on commit drop as "
         "select t.unit_id, t.line_number, t.business_day as old_day, t.call_id as old_call_id, "

@@ -13,6 +13,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
+from callhouse.errors import CallhouseError
 from callhouse.landing import binary
 from callhouse.landing.callers import Cipher, Found
 from callhouse.security.redaction import redacted
@@ -66,6 +67,7 @@ class Partitions:
                     "where i.inhparent = %s::regclass", [self.table],
                 )
             }  # fmt: skip
+            self._refuse_archived(missing)
             self.connection.execute("set local role callhouse_owner")
             for day in missing:
                 name = f"{self.table}_{day:%Y_%m_%d}"
@@ -87,6 +89,19 @@ class Partitions:
                     )
                 )
         self._known.update(missing)
+
+    def _refuse_archived(self, days: list[datetime.date]) -> None:
+        """An empty partition beside the rows of an archive would count these no more."""
+        row = self.connection.execute(
+            "select file, business_day from ops.staging_archives where restored_at is null "
+            "and table_name = %s and business_day = any(%s) order by business_day limit 1",
+            [self.table.split(".")[1], days],
+        ).fetchone()
+        if row is not None:
+            raise CallhouseError(
+                f"{row[1]} of {self.table} is archived in {row[0]}: "
+                "run `./callhouse staging restore`, then repeat"
+            )
 
 
 # ------------------------------------------------------------------------------ COPY

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
-from callhouse.landing import store
+from callhouse.landing import cold, store
 from callhouse.settings import Settings
 from callhouse.sources import registry
 from callhouse.sources.contract import Feed, Record
@@ -292,16 +292,19 @@ def rebuild(settings: Settings, wanted: Sequence[str] = ()) -> dict[str, int]:
             raise CallhouseError(f"{missing[0]} is no live source: known are {', '.join(known)}")
     for source in wanted or known:
         with warehouse.connect(settings) as connection:
-            found[source] = _rebuild(connection, source)
+            found[source] = _rebuild(settings, connection, source)
     return found
 
 
-def _rebuild(connection: psycopg.Connection, source: str) -> int:
+def _rebuild(settings: Settings, connection: psycopg.Connection, source: str) -> int:
     """One transaction, in which nothing is landed: readers see the state before, or after."""
     connection.execute(
         "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"land {source}"]
     )  # fmt: skip
     (first_day,) = warehouse.one(connection, "select live.first_day(%s)", [source])
+    cold.hold(connection)
+    old = {day for day in cold.days_archived(connection) if first_day and day >= first_day}
+    cold.thaw(settings, connection, old)
     records = [record for record in registry.records() if record.partitioned]
     end = datetime.date(9999, 12, 31)
     _forget(connection, source, end, [_name(record) for record in records])

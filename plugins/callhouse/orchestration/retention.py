@@ -1,4 +1,4 @@
-"""The step of the `retention` DAG."""
+"""The steps of the `retention` DAG."""
 
 from __future__ import annotations
 
@@ -24,3 +24,19 @@ def remove() -> None:
     problems = [f"{item.name}: {item.problem}" for item in outcomes if item.problem]
     if problems:
         raise AirflowException(" | ".join(problems))
+
+
+def archive() -> None:
+    """Archive old days of staging, where that is set; what is in use waits for the next run."""
+    from datetime import UTC, datetime, timedelta
+
+    from callhouse.landing import cold
+
+    settings = settings_module.load()
+    days = settings.staging_archive_days
+    if days is None:
+        LOG.info("CALLHOUSE_STAGING_ARCHIVE_DAYS is not set: staging stays as it is")
+        return
+    before = datetime.now(UTC).date() - timedelta(days=days)
+    for item in cold.archive(settings, before, by="retention"):
+        LOG.info("%s of %s: %s", item.table, item.business_day, item.problem or f"{item.rows} rows")

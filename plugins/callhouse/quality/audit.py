@@ -11,6 +11,7 @@ import psycopg
 
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
+from callhouse.landing import cold
 from callhouse.quality import docs, runner, suites
 from callhouse.quality.runner import Finding, SuiteRun
 from callhouse.quality.suites import Suite
@@ -83,9 +84,17 @@ def audit(
 def audit_published(
     settings: Settings, progress: Report | None = None, directory: Path | None = None
 ) -> AuditReport:
-    """Run every suite on what is published. Days that wait to be built are left out."""
+    """Run every suite on what is published. Days that wait to be built are left out.
+
+    Archived days are read back first, since facts are compared with what is staged.
+    """
     wanted = suites.load(directory or settings.repository / "expectations")
-    with warehouse.connect(settings, autocommit=True) as connection:
+    with (
+        warehouse.connect(settings) as holding,
+        warehouse.connect(settings, autocommit=True) as connection,
+    ):
+        cold.hold(holding)
+        cold.thaw(settings, holding)
         days = {
             lane: _days(
                 connection,

@@ -207,10 +207,14 @@ def rotate(settings: Settings, by: str, *, tokens: bool, encryption: bool) -> Ro
     Landing and building wait meanwhile; who reads sees the old state until the new one is whole.
     """
     from callhouse import transform
+    from callhouse.landing import cold
     from callhouse.landing.callers import Keys
 
     with transform.standstill(settings), warehouse.connect(settings) as connection:
         before = exclude_landing(connection)
+        if tokens:
+            cold.hold(connection)
+            cold.thaw(settings, connection)
         new = Keys(before.token + tokens, before.encryption + encryption)
         for purpose, is_wanted in (("token", tokens), ("encryption", encryption)):
             if is_wanted:

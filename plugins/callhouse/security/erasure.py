@@ -25,7 +25,7 @@ from psycopg import sql
 
 from callhouse import transform, warehouse
 from callhouse.errors import CallhouseError
-from callhouse.landing import REFUSED, store
+from callhouse.landing import REFUSED, cold, store
 from callhouse.landing.callers import Callers, Cipher, Erasure, Keys, PhoneBook, hold_keys
 from callhouse.runner import postgres
 from callhouse.security import callers
@@ -168,6 +168,9 @@ def erase(settings: Settings, who: Who, by: str, reason: str, *, is_dry: bool) -
     shown = re.sub(who.pattern(), "***", masked(reason))
     with transform.standstill(settings), warehouse.connect(settings) as connection:
         keys = callers.exclude_landing(connection)
+        # Nobody knows in which archived days the caller is.
+        cold.hold(connection)
+        cold.thaw(settings, connection)
         _finish_pending(settings, keys)
         erasure = Erasure(settings, is_first=not keys.erased)
         pseudonym = erasure.pseudonym(who.kind, who.value, who.source)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -15,7 +15,7 @@ from psycopg import sql
 
 from callhouse import warehouse
 from callhouse.errors import CallhouseError
-from callhouse.landing import store
+from callhouse.landing import cold, store
 from callhouse.landing.callers import hold_keys
 from callhouse.settings import Settings
 from callhouse.sources import document, registry
@@ -146,6 +146,8 @@ def _callers(removal: Removal) -> int:
                 "from (select 'land ' || source as name from ops.sources order by source) as s"
             )
             hold_keys(connection)  # a rotation renames the callers that are compared
+        cold.hold(connection)  # before it is asked which days are archived
+        _read_back(removal, connection, {d for d in cold.days_archived(connection) if d >= day})
         gone = connection.execute(
             sql.SQL(
                 "with recent as materialized (select distinct caller_token from ({}) as r) "
@@ -169,6 +171,7 @@ def _free_text(removal: Removal) -> int:
             "where q.unit_id = u.unit_id and q.replayed_at >= %(ran)s))",
             {"until": day, **_since(removal)},
         ).fetchall()
+        _read_back(removal, connection, {found for (found,) in days})
         for record in registry.records():
             columns = [sql.Identifier(item.name) for item in record.free if item.free == "expires"]
             if not columns:
@@ -184,6 +187,12 @@ def _free_text(removal: Removal) -> int:
                 [[found for (found,) in days]],
             ).rowcount
         return _done(connection, removal, gone)
+
+
+def _read_back(removal: Removal, connection: psycopg.Connection, days: set[date]) -> None:
+    """What is archived of `days`, which stays in staging until the transaction ends."""
+    cold.hold(connection)
+    cold.thaw(removal.settings, connection, days)
 
 
 def _since(removal: Removal) -> Mapping[str, object]:

@@ -25,6 +25,8 @@ from callhouse.transform.dbt import BuildError, Report
 # Two months in one go; a build that fails is halved, so more would only cost more tries.
 MAX_DAYS = 62
 MAX_ROWS = 2_000_000
+# Models read a day before and after, follow-ups eight of what is published.
+READ_AROUND = 10
 # What is dirty, built and published by itself (see ops.builds) → the dbt selector that builds it.
 SELECTORS = {"facts": "production", "followups": "followups"}
 # Follow-ups read what is published, so facts go first; but they do not wait for ever.
@@ -258,6 +260,7 @@ def build(settings: Settings, build_id: int, report: Report = print) -> None:
     """
     with _only_one(settings) as connection:
         _check_status(connection, build_id, "claimed", "built")
+        _read_back(settings, connection, build_id)
         prepare(settings, report)
         with connection.transaction():
             # What the build reads is what its audit compares: nothing else changes the views.
@@ -278,6 +281,16 @@ def build(settings: Settings, build_id: int, report: Report = print) -> None:
                 "update ops.builds set status = 'built', built_at = now() where build_id = %s",
                 [build_id],
             )
+
+
+def _read_back(settings: Settings, connection: psycopg.Connection, build_id: int) -> None:
+    """What is archived of the build's days and those around them; nothing archives meanwhile."""
+    from callhouse.landing import cold
+
+    days = connection.execute(
+        "select business_day from ops.build_days where build_id = %s", [build_id]
+    ).fetchall()
+    cold.thaw(settings, connection, (day for (day,) in days), reach=READ_AROUND)
 
 
 def _results_file(settings: Settings) -> Path:

@@ -92,6 +92,23 @@ create table if not exists ops.unit_days (
     primary key (unit_id, business_day)
 );
 
+-- Old days of staging that lie in files (callhouse.landing.cold). Of one that was read back the
+-- row stays, until the day is archived again.
+create table if not exists ops.staging_archives (
+    table_name text not null,   -- in schema staging
+    business_day date not null,
+    file text not null,         -- below `cold/` of the home
+    row_count bigint not null,
+    file_bytes bigint not null,
+    checksum text not null,     -- of all values, whatever order the rows have
+    sha256 text not null,       -- of the file
+    columns jsonb not null,     -- names and types, in the order of the checksum
+    archived_at timestamptz not null default now(),
+    archived_by text not null,
+    restored_at timestamptz,
+    primary key (table_name, business_day)
+);
+
 create table if not exists ops.quarantine (
     unit_id bigint not null references ops.units,
     line_number bigint not null,
