@@ -161,6 +161,7 @@ LANGUAGES = {
     "zh": {"flag": "cn", "name": "中文"},
 }
 BABEL_DEFAULT_LOCALE = _settings.language
+COMMON_BOOTSTRAP_OVERRIDES_FUNC = _words.bootstrap
 
 
 def FLASK_APP_MUTATOR(app: Any) -> None:  # noqa: N802  # Superset's name

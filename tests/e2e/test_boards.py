@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.e2e.conftest import TILE
 
 from callhouse import bi, semantic, warehouse
-from callhouse.bi import dashboards, layout, members, render
+from callhouse.bi import dashboards, layout, members, render, words
 from callhouse.security import login_password
 from callhouse.semantic import query
-from callhouse.settings import Settings
+from callhouse.settings import LANGUAGES, Settings
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Visit, Visitor
@@ -199,10 +200,30 @@ def test_views_of_boards_add_up_to_the_facts_of_each_person(product: Settings, p
         ).fetchall()
     assert (steps, paths) == (3 * calls, requests)
     assert bool(calls) == (person != "executive")
-    # Readers of single calls of a region or team see no groups of all.
-    assert len(changes) == (6 if person in ("director", "executive") else 0)
+    # A regional manager's are of the region; what moved a queue's rate is of no team.
+    assert len(changes) == (6 if person in ("director", "executive", "manager_gd") else 0)
     for dimension, contributed, changed in changes:
         assert float(contributed) == pytest.approx(float(changed), abs=1e-9), dimension
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_empty_tile_says_why(
+    product: Settings, visit: Visitor, artefacts: Path, language: str
+) -> None:
+    """A lead has no sums of queues and regions: those tiles say so, in the person's language."""
+    shown = board(product, "operations_overview")
+    with visit("lead_gz_a") as seen:
+        seen.page.goto(f"{seen.base}/lang/{language}")
+        seen.open(shown.slug, charts(shown), chosen(shown, source=SAMPLE))
+        seen.screenshot(artefacts / f"empty_{language}.png")
+        # Beside no row of its days a big number has its total: a row of nothing.
+        empty = sum(not results[0] for results in seen.tiles.values())
+        assert empty > 5
+        tiles = seen.page.locator(TILE)
+        for said in words.EMPTY[language]:
+            assert tiles.get_by_text(said, exact=True).count() == empty, said
+        assert tiles.get_by_text(words.TITLE).count() == 0
+        assert tiles.get_by_text(words.REASON).count() == 0
 
 
 def test_a_chinese_instance_has_chinese_boards(
@@ -236,8 +257,8 @@ def test_a_chinese_instance_has_chinese_boards(
                 [SAMPLE, first],
             ).fetchall()
         )
-    words = members.words("fct_channel_requests", "channel", "zh")
+    said = members.words("fct_channel_requests", "channel", "zh")
     assert {row["channel"]: row["channel_requests"] for row in by_word} == {
-        words[code]: requests for code, requests in by_code.items()
+        said[code]: requests for code, requests in by_code.items()
     }
     assert (only["channel"], only["channel_requests"]) == ("人工坐席", by_code["human"])

@@ -76,9 +76,9 @@ RELATIONS = {
 }  # fmt: skip
 # Views of readers over marts.
 BOARD_VIEWS = ("agg_group_changes_weekly", "fct_call_flows", "fct_channel_paths")
-# Views over fct_calls (compared in test_sample_truth) and over the live views below, whose rows are
-# grouped.
-GROUPED = ("dim_caller", "live_floor", "live_lost_callers", "live_queues")
+# Views over fct_calls (compared in test_sample_truth), over sums of calls and over the live views
+# below, whose rows are grouped.
+GROUPED = ("agg_summary_daily", "dim_caller", "live_floor", "live_lost_callers", "live_queues")
 # Relations that have no row in this sample.
 EMPTY = (
     "agg_group_changes_weekly", "capture_status", "fct_access_audit", "fct_capture_health",
@@ -324,6 +324,41 @@ def test_every_relation_that_readers_reach_has_an_expectation(centre: Settings) 
         }
         assert found - set(GROUPED) == set(RELATIONS)
         assert published_marts.unprotected(connection) == []
+
+
+def test_the_summary_is_of_all_calls_in_groups_or_of_ones_own(
+    centre: Settings, login: Callable[[str], psycopg.Connection]
+) -> None:
+    """Whoever sees all gets the groups and nothing beside; others sums of the rows they may see."""
+    columns = {"queue": "queue_id", "channel": "channel", "region": "region_code",
+               "business_type": "business_type", "hotline": "hotline_id"}  # fmt: skip
+    groups, days = whole(centre, "agg_groups_daily"), whole(centre, "agg_calls_daily")
+    summed = ("calls", "calls_offered", "calls_abandoned", "answered_within_target")
+    with_rows = set()
+    for name in PEOPLE:
+        found = [
+            row
+            for (row,) in login(name).execute("select to_jsonb(s) from bi.agg_summary_daily as s")
+        ]
+        if name in SEES_GROUPS:
+            assert keyed(found) == keyed(groups), name
+            with_rows.add(name)
+            continue
+        wanted: dict[tuple[str, ...], list[int]] = {}
+        for day in days:
+            if not allowed(name, CALLS, day):
+                continue
+            members = {"all": "all", **{d: day[column] for d, column in columns.items()}}
+            for member in members.items():
+                sums = wanted.setdefault((day["business_day"], day["source"], *member), [0] * 4)
+                sums[:] = [old + day[one] for old, one in zip(sums, summed, strict=True)]
+        keys = ("business_day", "source", "dimension", "member")
+        assert {tuple(r[k] for k in keys): [r[s] for s in summed] for r in found} == wanted, name
+        assert len(found) == len(wanted), name
+        with_rows |= {name} if found else set()
+    assert with_rows == {
+        *SEES_GROUPS, "manager_gd", "manager_two", "lead_queue", "analyst_sc",
+    }  # fmt: skip
 
 
 def test_each_person_sees_exactly_the_rows_of_the_model(

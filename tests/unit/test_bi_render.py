@@ -21,9 +21,11 @@ from callhouse.bi import (
     members,
     render,
     targets,
+    words,
 )
 from callhouse.errors import CallhouseError
 from callhouse.semantic import Catalogue, Column, Dataset, Metric
+from callhouse.settings import LANGUAGES
 
 BOARD = """
 slug: tiny
@@ -111,6 +113,8 @@ def change(boards: Path, old: str, new: str) -> Path:
 
 def test_bundle_holds_every_kind_of_asset(catalogue: Catalogue, boards: Path) -> None:
     made = [*ledger.datasets(), *floor.datasets()]
+    # Of the marts that it is about there is none here.
+    assert ledger.of_marts(catalogue.datasets) == []
     assert sorted(render.bundle(catalogue, "en", boards)) == [
         "charts/tiny__asa.yaml",
         "charts/tiny__days.yaml",
@@ -184,6 +188,7 @@ def test_unknown_dataset_and_column_are_named(catalogue: Catalogue, boards: Path
         ("width: 6", "width: 2", "narrower than 3 columns"),
         ("chart: records", "chart: pie", "chart 'pie' is not one of"),
         ("{en: Days, zh: 业务日}", "{en: Days}", "tile days: needs words in zh"),
+        ("{en: Days, zh: 业务日}", "{en: Days, all, zh: 业务日}", "'all' is no language"),
         ("name: asa", "name: offered", "several tiles are called offered"),
         ("width: 6", "width: 6\n        colour: red", "unknown keys colour"),
         ("slug: tiny", "slag: tiny", "board: needs slug"),
@@ -195,6 +200,15 @@ def test_malformed_board_is_refused_with_a_sentence(
 ) -> None:
     with pytest.raises(CallhouseError, match=problem):
         render.bundle(catalogue, "en", change(boards, old, new))
+
+
+def test_every_language_says_why_a_tile_is_empty() -> None:
+    """Pages ask for the pack of English by another name: of `en` they ask for none."""
+    assert set(words.MENDED) == set(LANGUAGES)
+    asked = {language: words.bootstrap({"locale": language})["locale"] for language in LANGUAGES}
+    assert asked == {"en": "en_GB", "zh": "zh"}
+    for language, said in words.MENDED.items():
+        assert (said[words.TITLE], said[words.REASON]) == words.EMPTY[language]
 
 
 def test_unit_without_a_format_is_refused(catalogue: Catalogue) -> None:

@@ -252,4 +252,7 @@ class _Reader:
         )
         if missing:
             raise self.fail(where, f"needs words in {' and '.join(missing)}")
+        # What follows a comma in {en: …, zh: …} is a key of its own without quotation marks.
+        if others := sorted(map(str, set(content) - set(LANGUAGES))):
+            raise self.fail(where, f"{others[0]!r} is no language; quote words with commas")
         return str(content[self.language]).strip().replace("{currency}", targets.currency())

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from callhouse.semantic import Column, Dataset, Metric
+from callhouse.transform import marts
 
 # Name, type, description, label, Chinese label.
 DAY = ("business_day", "date", "Business day.", "Business day", "业务日")
@@ -87,10 +91,57 @@ STEP = (
     ("to_name_zh", "text", "Where it went, in Chinese.", "To (zh)", "到（中文）"),
 )
 
+CHECK_METRICS = (
+    (
+        "checks_waiting",
+        "count(*)",
+        "Abnormal calls that nobody has reviewed: a call counts once with each rule.",
+        "Waiting for a review",
+        "待质检量",
+    ),
+    (
+        "calls_to_review",
+        "count(distinct call_key)",
+        "Calls of which a rule waits for a review.",
+        "Calls to review",
+        "待质检通话数",
+    ),
+    (
+        "oldest_check_day",
+        "min(business_day)",
+        "Day of the call that has waited longest.",
+        "Since",
+        "最早日期",
+        "date",
+    ),
+)
+SUMMARY = "agg_summary_daily"
+SUMMARY_DESCRIPTION = (
+    "One row per day, source, dimension and member: groups of at least five callers of all calls "
+    "for who may see those, the reader's own calls for who sees a region or queues. Ask for one "
+    "dimension at a time; `all` has the totals."
+)
+
 
 def datasets() -> list[Dataset]:
     """The state of days, the ledger, who delivers, who looks, and forms that boards show."""
     return [*_ledger(), *_capture(), _alerts(), _annotations(), _access_audit(), *_board_views()]
+
+
+def of_marts(datasets: Sequence[Dataset]) -> list[Dataset]:
+    """Views with the columns of a mart, which `datasets` may or may not have.
+
+    The queue of the quality check, of what is checked; the summary of each reader, of groups.
+    """
+    known = {source.name: source for source in datasets}
+    made = []
+    if checked := known.get(marts.CHECKED):
+        metrics = tuple(_metric(marts.CHECKS, *metric) for metric in CHECK_METRICS)
+        made.append(Dataset(marts.CHECKS, marts.CHECKS_DESCRIPTION, checked.columns, metrics))
+    if groups := known.get("agg_groups_daily"):
+        metrics = tuple(replace(metric, relation=SUMMARY) for metric in groups.metrics)
+        made.append(Dataset(SUMMARY, SUMMARY_DESCRIPTION, groups.columns, metrics))
+    return made
 
 
 def _alerts() -> Dataset:

@@ -83,7 +83,7 @@ def _datasets(catalogue: Catalogue, language: str) -> dict[str, dict[str, Any]]:
 def with_ledger(catalogue: Catalogue) -> Catalogue:
     """The catalogue and the datasets that no dbt model stands for: the ledger's and the floor's."""
     known = {source.name for source in catalogue.datasets}
-    made = [*ledger.datasets(), *floor.datasets()]
+    made = [*ledger.datasets(), *ledger.of_marts(catalogue.datasets), *floor.datasets()]
     more = [source for source in made if source.name not in known]
     return replace(catalogue, datasets=[*catalogue.datasets, *more])
 

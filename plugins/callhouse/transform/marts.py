@@ -33,7 +33,8 @@ LEDGER = (
 # Views of readers over marts, for boards, and what they read.
 BOARD_VIEWS = Path(warehouse.__file__).with_name("board_views.sql")
 BOARD_VIEWS_READ = {
-    "agg_groups_daily", "dim_channel", "dim_outcome", "fct_calls", "fct_channel_requests",
+    "agg_calls_daily", "agg_groups_daily", "dim_channel", "dim_outcome", "fct_calls",
+    "fct_channel_requests",
 }  # fmt: skip
 
 # `comment on …` of the view of callers, which no dbt contract describes.
@@ -50,6 +51,7 @@ CALLER_DESCRIPTIONS = {
     "column bi.dim_caller.caller_masked": "As in bi.fct_calls, of the newest call.",
 }
 # The queue of the quality check: `comment on …` of its view.
+CHECKS = "quality_checks"
 CHECKED = "bridge_call_anomaly"
 CHECKS_DESCRIPTION = (
     "One row per call and rule of abnormal calls that it breaks, until somebody has reviewed it: "

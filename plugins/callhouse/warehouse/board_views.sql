@@ -98,6 +98,92 @@ cross join lateral (
 ) as step (number, from_name, to_name, from_name_zh, to_name_zh)
 where calls.calls = 1;
 
+-- What the executive summary shows: the groups of all calls for who may see those, and for who sees
+-- a region or queues the sums of their own calls in the same form. Those read single calls anyway,
+-- so that none of their groups is too small to be shown.
+create or replace view bi.agg_summary_daily with (security_invoker, security_barrier) as
+select
+    business_day,
+    source,
+    dimension,
+    member,
+    member_name,
+    week_start,
+    month_start,
+    is_withheld,
+    callers,
+    calls,
+    phantom_calls,
+    calls_connected,
+    calls_abandoned_before_agent,
+    abandoned_in_ivr,
+    calls_contained,
+    calls_after_hours,
+    calls_transferred,
+    queue_visits,
+    calls_offered,
+    calls_answered,
+    calls_abandoned,
+    answered_within_target,
+    abandoned_within_target,
+    answered_within_15s,
+    answered_within_20s,
+    answered_within_30s,
+    short_abandons,
+    answered_waits,
+    abandoned_waits,
+    answered_wait_seconds,
+    abandoned_wait_seconds
+from marts.agg_groups_daily
+union all
+select
+    days.business_day,
+    days.source,
+    d.dimension,
+    d.member,
+    coalesce(max(d.member_name), d.member) as member_name,
+    days.week_start,
+    days.month_start,
+    false as is_withheld,
+    null::bigint as callers,
+    sum(days.calls)::bigint as calls,
+    sum(days.phantom_calls)::bigint as phantom_calls,
+    sum(days.calls_connected)::bigint as calls_connected,
+    sum(days.calls_abandoned_before_agent)::bigint as calls_abandoned_before_agent,
+    sum(days.abandoned_in_ivr)::bigint as abandoned_in_ivr,
+    sum(days.calls_contained)::bigint as calls_contained,
+    sum(days.calls_after_hours)::bigint as calls_after_hours,
+    sum(days.calls_transferred)::bigint as calls_transferred,
+    sum(days.queue_visits)::bigint as queue_visits,
+    sum(days.calls_offered)::bigint as calls_offered,
+    sum(days.calls_answered)::bigint as calls_answered,
+    sum(days.calls_abandoned)::bigint as calls_abandoned,
+    sum(days.answered_within_target)::bigint as answered_within_target,
+    sum(days.abandoned_within_target)::bigint as abandoned_within_target,
+    sum(days.answered_within_15s)::bigint as answered_within_15s,
+    sum(days.answered_within_20s)::bigint as answered_within_20s,
+    sum(days.answered_within_30s)::bigint as answered_within_30s,
+    sum(days.short_abandons)::bigint as short_abandons,
+    sum(days.answered_waits)::bigint as answered_waits,
+    sum(days.abandoned_waits)::bigint as abandoned_waits,
+    sum(days.answered_wait_seconds) as answered_wait_seconds,
+    sum(days.abandoned_wait_seconds) as abandoned_wait_seconds
+from marts.agg_calls_daily as days
+cross join
+    lateral (
+        values
+        ('all', 'all', 'All calls'),
+        ('queue', days.queue_id, days.queue_name),
+        ('channel', days.channel, null),
+        ('region', days.region_code, days.region_name),
+        ('business_type', days.business_type, null),
+        ('hotline', days.hotline_id, null)
+    ) as d (dimension, member, member_name)
+-- Else their calls would be counted twice.
+where not (select sec.sees_aggregates())
+group by
+    days.business_day, days.source, d.dimension, d.member, days.week_start, days.month_start;
+
 -- One row per whole week, source, dimension and member of groups, beside the week before. Weeks of
 -- which a day is missing are compared with nothing: they would look like a fall.
 create or replace view bi.agg_group_changes_weekly with (security_invoker, security_barrier) as
@@ -105,7 +191,7 @@ with weeks as (
     select
         source,
         week_start
-    from marts.agg_groups_daily
+    from bi.agg_summary_daily
     where dimension = 'all'
     group by source, week_start
     having count(distinct business_day) = 7
@@ -122,7 +208,7 @@ sums as (
         coalesce(sum(g.calls_abandoned), 0)::bigint as calls_abandoned,
         coalesce(sum(g.answered_within_target), 0)::bigint as answered_within_target,
         coalesce(sum(g.calls_answered + g.calls_abandoned), 0)::bigint as answered_or_abandoned
-    from marts.agg_groups_daily as g
+    from bi.agg_summary_daily as g
     inner join weeks on g.source = weeks.source and g.week_start = weeks.week_start
     group by g.source, g.week_start, g.dimension, g.member
 ),
@@ -192,5 +278,6 @@ select
     ) as service_contribution
 from known;
 
-grant select on bi.fct_channel_paths, bi.fct_call_flows, bi.agg_group_changes_weekly
+grant select on
+bi.fct_channel_paths, bi.fct_call_flows, bi.agg_summary_daily, bi.agg_group_changes_weekly
 to callhouse_reader;
