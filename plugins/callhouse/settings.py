@@ -105,10 +105,12 @@ class Settings:
     def staging_archive_days(self) -> int | None:
         """After how many days a day of staging goes into the archive; None: never."""
         value = self.environment.get("CALLHOUSE_STAGING_ARCHIVE_DAYS")
-        if not value:
+        if not value or value == "never":
             return None
         if not (value.isascii() and value.isdigit()) or not 1 <= int(value) <= 36_500:
-            raise CallhouseError(f"CALLHOUSE_STAGING_ARCHIVE_DAYS={value!r} is no number of days")
+            raise CallhouseError(
+                f"CALLHOUSE_STAGING_ARCHIVE_DAYS={value!r} is no number of days, nor never"
+            )
         return int(value)
 
     @property

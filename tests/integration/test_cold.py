@@ -406,7 +406,7 @@ def test_the_days_are_a_number() -> None:
         given = {"CALLHOUSE_HOME": "/nowhere", "CALLHOUSE_STAGING_ARCHIVE_DAYS": value}
         return settings_module.load(given).staging_archive_days
 
-    assert (loaded(""), loaded("400")) == (None, 400)
+    assert (loaded(""), loaded("never"), loaded("400")) == (None, None, 400)
     for wrong in ("0", "-1", "soon", "４００"):
         with pytest.raises(CallhouseError, match="is no number of days"):
             loaded(wrong)
