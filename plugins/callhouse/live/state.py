@@ -3,12 +3,15 @@
 `live.<table>` copies the staged rows of today and yesterday. The dbt models, kept as views in
 `live_intake` by target `live`, read of them the rows of the calls and agents that a landing has
 touched (views in `live_rows`), and what they say replaces the state of these calls and agents.
+What several of the models read is worked out once per landing (`_share`).
 """
 
 from __future__ import annotations
 
 import datetime
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -26,6 +29,8 @@ from callhouse.transform.dbt import Report
 
 # What the state is made of; dbt adds what these are made of.
 MODELS = ("fct_queue_visits", "fct_agent_connections", "fct_agent_states")
+# Those that live.renew reads.
+ENDS = (*MODELS, "int_calls__unioned")
 # Bytes of a copy, beyond sixteen times of before, from which on plans are made anew: a second in
 # which nothing is landed, four times on a day of a million events.
 PLANNED_ANEW = 128 * 1024
@@ -121,10 +126,14 @@ def _make_copy(connection: psycopg.Connection, record: Record) -> None:
 
 
 def _touched(kind: str, more: str = "") -> str:
-    """Rows of the touched calls or agents: `offset 0` keeps it to one look into the index each."""
+    """Rows of the touched calls or agents: `offset 0` keeps it to one look into the index each.
+
+    None at all into tables without a row, which are those of all vendors but one.
+    """
     return (
         f"select r.* from live.touched_{kind}s as t cross join lateral (select * from live.{{0}} "  # noqa: S608
-        f"as r where r.source = t.source and r.{kind}_id = t.{kind}_id {more} offset 0) as r"
+        f"as r where r.source = t.source and r.{kind}_id = t.{kind}_id {more} offset 0) as r "
+        "where (select exists (select from live.{0}))"
     )
 
 
@@ -140,6 +149,73 @@ def _is_of_calls(record: Record) -> bool:
     """Whether rows are of calls; those that may name one, or none, are of agents."""
     call = record.by_name.get("call_id")
     return record.heads is not None or (call is not None and call.required)
+
+
+def _share(connection: psycopg.Connection) -> None:
+    """Let this session work out once per landing what several of the live models read.
+
+    Such models become temporary tables, which `pg_temp.fill_shared` fills and the commit empties;
+    the models that read them become temporary views. Four models alone read the visits of an
+    exchange: worked out for each of them, these cost more than all the rest of a landing.
+    """
+    made = "select obj_description('live_intake'::regnamespace)"
+    current = warehouse.one(connection, made)[0]
+    before = "select current_setting('callhouse.shared', true)"
+    if warehouse.one(connection, before)[0] == current:
+        return
+    connection.execute("set local search_path = ''")  # the definitions name every schema
+    definitions = dict(
+        connection.execute(
+            "select relname::text, pg_get_viewdef(oid) from pg_class "
+            "where relnamespace = 'live_intake'::regnamespace and relkind = 'v'"
+        ).fetchall()
+    )
+    reads = {name: re.findall(r"\blive_intake\.(\w+)", text) for name, text in definitions.items()}
+    order: list[str] = []  # what a model reads stands before it
+
+    def visit(name: str) -> None:
+        if name not in order:
+            for read in reads[name]:
+                visit(read)
+            order.append(name)
+
+    for name in ENDS:
+        visit(name)
+    readers = Counter(read for name in (*order, "renew") for read in reads.get(name, ENDS))
+    old = connection.execute(
+        "select relname::text from pg_class where relnamespace = pg_my_temp_schema() "
+        "and relkind in ('r', 'v') and relname = any(%s)", [order],
+    ).fetchall()  # fmt: skip
+    for (name,) in old:
+        kind = "select relkind::text from pg_class where oid = to_regclass(%s)"
+        found = connection.execute(kind, [f"pg_temp.{name}"]).fetchone()
+        if found:  # else it went with another one
+            statement = "drop table {} cascade" if found[0] == "r" else "drop view {} cascade"
+            connection.execute(sql.SQL(statement).format(sql.Identifier("pg_temp", name)))
+    mine: set[str] = set()
+    fills = []
+    for name in order:
+        if readers[name] < 2 and name not in ENDS and mine.isdisjoint(reads[name]):
+            continue
+        body = re.sub(
+            r"\blive_intake\.(\w+)",
+            lambda found: f"{'pg_temp' if found[1] in mine else 'live_intake'}.{found[1]}",
+            definitions[name].rstrip(";"),
+        )
+        mine.add(name)
+        if readers[name] < 2:
+            connection.execute(f"create temporary view {name} as {body}".encode())
+        else:
+            connection.execute(
+                f"create temporary table {name} on commit delete rows as {body} with no data".encode()
+            )
+            fills.append(f"insert into pg_temp.{name} {body};")
+    connection.execute(
+        "create or replace function pg_temp.fill_shared() returns void language plpgsql "
+        f"as $fill$ begin {' '.join(fills)} end $fill$".encode()
+    )
+    connection.execute("select set_config('callhouse.shared', %s, false)", [current])
+    connection.execute("set local search_path to default")
 
 
 def follow(connection: psycopg.Connection, feed: Feed) -> None:
@@ -249,6 +325,7 @@ def move(
     # plan that was made for a few calls must do for what was written in an hour, too.
     connection.execute("set local plan_cache_mode = force_generic_plan")
     _plan_anew(connection, record)
+    _share(connection)
     connection.execute("select live.renew(%s)", [source])
     run(
         "update live.sources as s set newest_event_at = o.newest_event_at from ops.sources as o "
@@ -335,6 +412,7 @@ def _rebuild(settings: Settings, connection: psycopg.Connection, source: str) ->
                     ),
                     [source],
                 )
+    _share(connection)
     connection.execute("select live.renew(%s)", [source])
     counted = "select count(*) from live.queue_visits where source = %s"
     return int(warehouse.one(connection, counted, [source])[0])

@@ -305,6 +305,9 @@ begin
         execute format('select live.%I($1)', widen) using wanted;
     end loop;
 
+    -- What follows reads the models as this session has them: see callhouse.live.state.
+    perform pg_temp.fill_shared();
+
     delete from live.queue_visits as s using live.touched_calls as t
     where t.source = wanted and t.is_written and s.source = wanted and s.call_id = t.call_id;
     insert into live.queue_visits
@@ -315,9 +318,9 @@ begin
         v.target_seconds, v.wait_seconds, v.calls_offered, v.calls_answered, v.calls_abandoned,
         v.answered_within_target, v.short_abandons, v.answered_waits, v.answered_wait_seconds,
         v.visit_number = max(v.visit_number) over (partition by v.source, v.call_id)
-    from live_intake.fct_queue_visits as v
+    from pg_temp.fct_queue_visits as v
     inner join live.touched_calls as t on t.source = v.source and t.call_id = v.call_id
-    left join live_intake.int_calls__unioned as c
+    left join pg_temp.int_calls__unioned as c
         on c.source = v.source and c.call_id = v.call_id and c.business_day = v.business_day
     where t.source = wanted and t.is_written;
 
@@ -329,7 +332,7 @@ begin
         n.agent_id, n.agent_name, n.team_id, n.team_name, n.region_code, n.region_name,
         n.connected_at, n.ended_at, n.connections_handled, n.handle_seconds,
         n.connection_number = max(n.connection_number) over (partition by n.source, n.call_id)
-    from live_intake.fct_agent_connections as n
+    from pg_temp.fct_agent_connections as n
     inner join live.touched_calls as t on t.source = n.source and t.call_id = n.call_id
     where t.source = wanted and t.is_written;
 
@@ -346,7 +349,7 @@ begin
             row_number() over (
                 partition by f.source, f.agent_id order by f.started_at desc
             ) as place
-        from live_intake.fct_agent_states as f
+        from pg_temp.fct_agent_states as f
     ) as s
     inner join live.touched_agents as t on t.source = s.source and t.agent_id = s.agent_id
     where t.source = wanted and t.is_written and s.place <= 4;

@@ -162,18 +162,33 @@ begin
     inner join live.asterisk_events as read
         on read.source = wanted and read.agent_id = a.agent_id and read.event_at >= a.since
     where read.call_id is not null
-    union
-    select wanted, latest.call_id, false
-    from live.touched_agents as a
-    cross join lateral (
-        select e.call_id
-        from live.asterisk_events as e
-        where e.source = wanted and e.agent_id = a.agent_id and e.call_id is not null
-        group by e.call_id
-        order by max(e.event_at) desc
-        limit 3
-    ) as latest
-    where a.source = wanted
+    on conflict do nothing;
+
+    -- And the agent's last three. One after the other, by index from the newest event on: to sort an
+    -- agent's calls would be to read the agent's day, with every call of it once more.
+    insert into live.touched_calls (source, call_id, is_written)
+    with recursive latest as (
+        select a.agent_id, array[]::text[] as call_ids
+        from live.touched_agents as a
+        where a.source = wanted
+        union all
+        select l.agent_id, l.call_ids || before.call_id
+        from latest as l
+        cross join lateral (
+            select e.call_id
+            from live.asterisk_events as e
+            where
+                e.source = wanted and e.agent_id = l.agent_id
+                and e.call_id is not null and e.call_id <> all (l.call_ids)
+            order by e.event_at desc
+            limit 1
+        ) as before
+        where cardinality(l.call_ids) < 3
+    )
+
+    select distinct wanted, call_id, false
+    from latest
+    cross join lateral unnest(call_ids) as call_id
     on conflict do nothing;
 end
 $$;
