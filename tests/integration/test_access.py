@@ -150,6 +150,14 @@ with pbx as (
 insert into ops.incidents (device, kind, owner, opened_at, items, detail)
 select device, 'heartbeat', 'telephony', now(), '{}', 'no heartbeat' from pbx
 """
+# Of half of the visits within two minutes; nobody waits, for whose numbers change while time goes.
+ENTERED_AT = """
+case
+    when outcome = 'incomplete' then now() - interval '5 hours'
+    when hashtext(call_id) % 2 = 0 then now() - hashtext(call_id) % 120 * interval '1 second'
+    else now() - interval '25 minutes'
+end
+"""
 COLUMN_OF = {"region": "region_code", "team": "team_id", "queue": "queue_id", "agent": "agent_id"}
 MAY: dict[str, dict[str, tuple[str, ...]]] = {
     "manager_gd": {"region": ("CN-GD",)},
@@ -225,7 +233,10 @@ def fill_floor(settings: Settings) -> None:
     """What was published, as if it happened today; columns that change while time goes are null."""
     today = "(now() at time zone 'Asia/Shanghai')::date"
     filled = {
-        "queue_visits": ("fct_queue_visits", {"left_at": "now()", "is_last": "true"}),
+        "queue_visits": (
+            "fct_queue_visits",
+            {"left_at": "now()", "is_last": "true", "entered_at": ENTERED_AT},
+        ),
         "agent_connections": ("fct_agent_connections", {"ended_at": "now()", "is_last": "true"}),
         "agent_states": (
             (
@@ -324,6 +335,40 @@ def test_every_relation_that_readers_reach_has_an_expectation(centre: Settings) 
         }
         assert found - set(GROUPED) == set(RELATIONS)
         assert published_marts.unprotected(connection) == []
+
+
+def test_the_last_fifteen_minutes_are_those_of_the_visits_one_sees(
+    centre: Settings, login: Callable[[str], psycopg.Connection]
+) -> None:
+    sums = ["calls_offered", "calls_answered", "calls_abandoned", "answered_within_target"]
+    told = ", ".join(f"{name}_15min" for name in sums)
+    counted = ", ".join(f"sum({name})" for name in sums)
+    (filled_at,) = (
+        login("director").execute("select max(entered_at) from bi.live_queue_visits").fetchone()
+        or ()
+    )
+    offered: dict[str, set[int]] = {}
+    for person in sorted(set(PEOPLE) - {"former"}):
+        own = login(person)
+        # Fifteen minutes that begin before these visits, at several moments among them, and after.
+        for seconds in (1, 785, 812.4, 841, 899.9, 1000):
+            clock = filled_at + timedelta(seconds=seconds)
+            own.execute("select set_config('callhouse.clock', %s, false)", [clock.isoformat()])
+            shown = own.execute(
+                f"select source, queue_id, {told} from bi.live_queues "
+                "where calls_offered_15min > 0 order by 1, 2".encode()
+            ).fetchall()
+            expected = own.execute(
+                f"select source, queue_id, {counted} from bi.live_queue_visits where is_recent "
+                "group by 1, 2 having sum(calls_offered) > 0 order by 1, 2".encode()
+            ).fetchall()
+            assert shown == expected, (person, seconds)
+            offered.setdefault(person, set()).add(sum(row[2] for row in shown))
+    # The times cut, and some see more than others.
+    for person in ("director", "manager_gd", "manager_two", "lead_queue", "lead_gz_a"):
+        assert len(offered[person]) > 2, person
+    assert max(offered["director"]) > max(offered["manager_two"]) > 0
+    assert offered["executive"] == offered["nobody_yet"] == {0}
 
 
 def test_the_summary_is_of_all_calls_in_groups_or_of_ones_own(

@@ -62,16 +62,23 @@ class Floor:
         return [leg for call in self.world.calls for leg in call.legs if leg.queue_id]
 
     def play_to(self, second: int) -> None:
-        """Write and land what happens until then, as the exchange would have."""
+        """Write and land what happens until then, as the exchange would have, and then."""
+        with self.tail._transaction() as connection:
+            connection.execute(
+                "select set_config('callhouse.clock', %s, false)", [self.at(second).isoformat()]
+            )
         with self.log.open("ab") as file:
             while self.lines and self.lines[0][0] <= second:
                 file.write(self.lines.pop(0)[1])
         while self.tail.look():
             pass
 
+    def at(self, second: int) -> datetime:
+        return datetime.fromtimestamp(self.epoch + second, UTC)
+
     def told(self, second: int) -> Told:
         """What the views say at that moment."""
-        at = datetime.fromtimestamp(self.epoch + second, UTC)
+        at = self.at(second)
         with warehouse.connect(self.settings) as connection:
             connection.execute("select set_config('callhouse.clock', %s, true)", [at.isoformat()])
             waiting = connection.execute(
@@ -94,7 +101,20 @@ class Floor:
                     "select metric, value from live.metric_values where scope_type = 'all'"
                 ).fetchall()
             )
-        return {"waiting": waiting, "talks": talks, "agents": agents, "metrics": metrics}
+            totals = connection.execute(
+                "select queue_id, calls_offered_15min, calls_answered_15min, "
+                "calls_abandoned_15min, answered_within_target_15min from bi.live_queues "
+                "where calls_offered_15min > 0 order by queue_id"
+            ).fetchall()
+            visits = connection.execute(
+                "select queue_id, sum(calls_offered), sum(calls_answered), sum(calls_abandoned), "
+                "sum(answered_within_target) from live.recent_visits group by queue_id "
+                "having sum(calls_offered) > 0 order by queue_id"
+            ).fetchall()
+        return {
+            "waiting": waiting, "talks": talks, "agents": agents, "metrics": metrics,
+            "recent": (totals, visits),
+        }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +164,8 @@ def test_each_moment_of_a_day_is_told_as_it_was(floor: Floor) -> None:
         assert sorted(told["talks"]) == sorted(talks), tick
         check_agents(floor, told["agents"], tick)
         check_day(floor, told["metrics"], tick)
+        totals, visits = told["recent"]
+        assert totals == visits, tick
         seen_waiting += len(waits)
         seen_busy += len(talks)
     assert seen_waiting and seen_busy > 5

@@ -164,7 +164,7 @@ def _share(connection: psycopg.Connection) -> None:
     if warehouse.one(connection, before)[0] == current:
         return
     connection.execute("set local search_path = ''")  # the definitions name every schema
-    definitions = dict(
+    definitions: dict[str, str] = dict(
         connection.execute(
             "select relname::text, pg_get_viewdef(oid) from pg_class "
             "where relnamespace = 'live_intake'::regnamespace and relkind = 'v'"
@@ -206,8 +206,9 @@ def _share(connection: psycopg.Connection) -> None:
         if readers[name] < 2:
             connection.execute(f"create temporary view {name} as {body}".encode())
         else:
+            kept = "on commit delete rows"
             connection.execute(
-                f"create temporary table {name} on commit delete rows as {body} with no data".encode()
+                f"create temporary table {name} {kept} as {body} with no data".encode()
             )
             fills.append(f"insert into pg_temp.{name} {body};")
     connection.execute(
@@ -350,7 +351,10 @@ def _forget(
     connection: psycopg.Connection, source: str, first_day: datetime.date, copies: list[str]
 ) -> None:
     """Rows of days that are over go: staging and the marts have them."""
-    kept = ("queue_visits", "agent_connections", "agent_states", "usual_quarters", "day_totals")
+    kept = (
+        "queue_visits", "agent_connections", "agent_states", "usual_quarters", "day_totals",
+        "recent_totals",
+    )  # fmt: skip
     for name in (*copies, *kept):
         connection.execute(
             sql.SQL("delete from {} where source = %s and business_day < %s").format(

@@ -194,6 +194,37 @@ create table if not exists live.day_totals (
 create index if not exists day_totals_whole on live.day_totals (business_day)
 where queue_id is null or agent_id is null;
 
+-- What time it is. Comparisons with the truth of a simulated day set it. With a search path of its
+-- own it would be called for each row, which costs more than all else that is done with a row.
+create or replace function live.clock() returns timestamptz
+language sql stable as $$
+    select coalesce(
+        nullif(pg_catalog.current_setting('callhouse.clock', true), '')::pg_catalog.timestamptz,
+        pg_catalog.statement_timestamp()
+    )
+$$;
+
+-- The ten seconds that a moment lies in, by their beginning.
+create or replace function live.ten_seconds(moment timestamptz) returns timestamptz
+language sql immutable as $$
+    select date_bin('10 seconds', moment, timestamptz '2000-01-01 00:00:00+00')
+$$;
+
+-- The same of the last fifteen minutes, by ten seconds of entering: a row per queue, whose region is
+-- null, and one per queue and region. For those who see either whole; see bi.live_queues.
+create table if not exists live.recent_totals (
+    source text not null,
+    business_day date not null,
+    starts_at timestamptz not null,
+    queue_id text not null,
+    region_code text,
+    calls_offered bigint not null,
+    calls_answered bigint not null,
+    calls_abandoned bigint not null,
+    answered_within_target bigint not null,
+    unique nulls not distinct (source, starts_at, queue_id, region_code, business_day)
+);
+
 create or replace function live.add_up() returns trigger
 language plpgsql set search_path = pg_catalog as $$
 declare
@@ -236,6 +267,25 @@ begin
             'handle_seconds = t.handle_seconds + excluded.handle_seconds',
             step.sign, step.name
         );
+        if tg_table_name = 'queue_visits' then
+            -- What is older is in no quarter of an hour that anybody will look at.
+            execute format(
+                'insert into live.recent_totals as t '
+                'select source, business_day, live.ten_seconds(entered_at), queue_id, region_code, '
+                '%1$s sum(calls_offered), %1$s sum(calls_answered), %1$s sum(calls_abandoned), '
+                '%1$s sum(answered_within_target) from %2$I '
+                'where entered_at > live.clock() - interval ''20 minutes'' '
+                'group by source, business_day, live.ten_seconds(entered_at), queue_id, '
+                'grouping sets ((), (region_code)) '
+                'on conflict (source, starts_at, queue_id, region_code, business_day) do update set '
+                'calls_offered = t.calls_offered + excluded.calls_offered, '
+                'calls_answered = t.calls_answered + excluded.calls_answered, '
+                'calls_abandoned = t.calls_abandoned + excluded.calls_abandoned, '
+                'answered_within_target = '
+                't.answered_within_target + excluded.answered_within_target',
+                step.sign, step.name
+            );
+        end if;
     end loop;
     return null;
 end
@@ -270,16 +320,6 @@ begin
         end loop;
     end if;
 end
-$$;
-
--- What time it is. Comparisons with the truth of a simulated day set it. With a search path of its
--- own it would be called for each row, which costs more than all else that is done with a row.
-create or replace function live.clock() returns timestamptz
-language sql stable as $$
-    select coalesce(
-        nullif(pg_catalog.current_setting('callhouse.clock', true), '')::pg_catalog.timestamptz,
-        pg_catalog.statement_timestamp()
-    )
 $$;
 
 -- The first day of a source that still goes on: yesterday's logins and calls reach into today.
@@ -354,6 +394,8 @@ begin
     inner join live.touched_agents as t on t.source = s.source and t.agent_id = s.agent_id
     where t.source = wanted and t.is_written and s.place <= 4;
 
+    delete from live.recent_totals
+    where source = wanted and starts_at < live.clock() - interval '20 minutes';
     delete from live.touched_calls where source = wanted;
     delete from live.touched_agents where source = wanted;
 end
@@ -366,7 +408,7 @@ declare
 begin
     foreach name in array array[
         'touched_calls', 'touched_agents', 'queue_visits', 'agent_connections', 'agent_states',
-        'day_totals'
+        'day_totals', 'recent_totals'
     ]
     loop
         execute format(
@@ -414,7 +456,7 @@ declare
 begin
     foreach relation in array array[
         'queue_visits', 'agent_connections', 'agent_states', 'usual_quarters', 'day_totals',
-        'sources'
+        'recent_totals', 'sources'
     ]
     loop
         condition := '(select sec.sees_all())';
@@ -490,7 +532,8 @@ revoke execute on function
 live.waits(text, boolean, timestamptz), live.encoded(text),
 live.scopes(text, text, text, text, text) from public;
 grant execute on function
-live.clock(), live.waits(text, boolean, timestamptz), live.encoded(text) to callhouse_reader;
+live.clock(), live.ten_seconds(timestamptz), live.waits(text, boolean, timestamptz),
+live.encoded(text) to callhouse_reader;
 
 -- ---------------------------------------------------------------- what it means now
 create or replace view bi.live_sources with (security_invoker, security_barrier) as
@@ -676,9 +719,21 @@ where
             and (later.calls_answered = 1 or (later.outcome = 'incomplete' and later.is_last))
     );
 
--- What adds up to the numbers of the floor: what today has come to, the visits that wait or have
--- entered in the last fifteen minutes, and the conversations that go on. The totals of a queue are
--- for those who see all of it; others add up the groups of its calls that they see.
+-- Of an instance whose parts had the last fifteen minutes in them: a view cannot lose columns.
+do $$
+begin
+    if exists (
+        select from pg_attribute
+        where attrelid = to_regclass('live.parts') and attname = 'calls_offered_15min'
+    ) then
+        drop view live.parts cascade;
+    end if;
+end
+$$;
+
+-- What adds up to the numbers of the floor: what today has come to, the visits that wait, and the
+-- conversations that go on. The totals of a queue are for those who see all of it; others add up the
+-- groups of its calls that they see.
 create or replace view live.parts with (security_invoker) as
 select
     t.source,
@@ -699,10 +754,6 @@ select
     t.answered_within_target,
     t.answered_waits,
     t.answered_wait_seconds,
-    0 as calls_offered_15min,
-    0 as calls_answered_15min,
-    0 as calls_abandoned_15min,
-    0 as answered_within_target_15min,
     t.connections_handled,
     t.handle_seconds
 from live.day_totals as t
@@ -720,10 +771,8 @@ select
     false,
     v.queue_name,
     v.target_seconds,
-    w.waits::integer,
-    case when w.waits then coalesce(
-        v.wait_seconds, extract(epoch from live.clock() - v.entered_at)
-    ) end,
+    1,
+    coalesce(v.wait_seconds, extract(epoch from live.clock() - v.entered_at)),
     0,
     -- What waits since yesterday is in no total of today.
     w.before_today,
@@ -733,28 +782,15 @@ select
     w.before_today * v.answered_within_target,
     w.before_today * v.answered_waits,
     w.before_today * v.answered_wait_seconds,
-    w.is_recent * v.calls_offered,
-    w.is_recent * v.calls_answered,
-    w.is_recent * v.calls_abandoned,
-    w.is_recent * v.answered_within_target,
     0,
     0
 from live.queue_visits as v
 inner join live.sources as s on v.source = s.source
 cross join lateral (
     select
-        live.waits(v.outcome, v.is_last, v.entered_at) as waits,
-        (v.entered_at > live.clock() - interval '15 minutes')::integer as is_recent,
         (v.business_day < (live.clock() at time zone s.time_zone)::date)::integer as before_today
 ) as w
-where
-    live.waits(v.outcome, v.is_last, v.entered_at)
-    or (
-        v.entered_at > live.clock() - interval '15 minutes'
-        -- Of a range the planner expects few rows, even where it knows nothing of them.
-        and v.entered_at < live.clock() + interval '1 day'
-        and v.business_day = (live.clock() at time zone s.time_zone)::date
-    )
+where live.waits(v.outcome, v.is_last, v.entered_at)
 union all
 select
     n.source,
@@ -775,10 +811,6 @@ select
     0,
     0,
     0,
-    0,
-    0,
-    0,
-    0,
     w.before_today * n.connections_handled,
     w.before_today * n.handle_seconds
 from live.conversations as n
@@ -788,13 +820,36 @@ cross join lateral (
         (n.business_day < (live.clock() at time zone s.time_zone)::date)::integer as before_today
 ) as w;
 
+-- Visits of today that have entered in the last fifteen minutes.
+create or replace view live.recent_visits with (security_invoker) as
+select
+    v.source,
+    v.queue_id,
+    v.team_id,
+    v.region_code,
+    v.agent_id,
+    v.entered_at,
+    v.calls_offered,
+    v.calls_answered,
+    v.calls_abandoned,
+    v.answered_within_target
+from live.queue_visits as v
+inner join live.sources as s on v.source = s.source
+where
+    v.entered_at > live.clock() - interval '15 minutes'
+    -- Of a range the planner expects few rows, even where it knows nothing of them.
+    and v.entered_at < live.clock() + interval '1 day'
+    and v.business_day = (live.clock() at time zone s.time_zone)::date;
+
 -- Queues of today, with what the last fifteen minutes usually bring.
 create or replace view bi.live_queues with (security_invoker, security_barrier) as
 with mine as (
     select
         (select sec.sees_all() or pg_has_role(session_user, 'callhouse_owner', 'member')) as is_all,
         (select sec.scope('queue'))::text[] as queues,
-        (select sec.names_sources()) as names_sources
+        (select sec.names_sources()) as names_sources,
+        (select sec.scope('team') || sec.scope('agent'))::text[] = '{}' as reads_totals,
+        live.ten_seconds(live.clock() - interval '15 minutes') + interval '10 seconds' as since
 ),
 
 seen as (
@@ -829,14 +884,58 @@ sums as (
         sum(p.answered_waits)::bigint as answered_waits,
         sum(p.answered_wait_seconds) as answered_wait_seconds,
         sum(p.connections_handled)::bigint as connections_handled,
-        sum(p.handle_seconds) as handle_seconds,
-        sum(p.calls_offered_15min) as calls_offered_15min,
-        sum(p.calls_answered_15min) as calls_answered_15min,
-        sum(p.calls_abandoned_15min) as calls_abandoned_15min,
-        sum(p.answered_within_target_15min) as answered_within_target_15min
+        sum(p.handle_seconds) as handle_seconds
     from seen as p
     group by p.source, p.queue_id
     having sum(p.visits) > 0
+),
+
+-- Totals of what has entered since the first ten seconds that lie wholly in the last fifteen minutes,
+-- and the visits before. Who sees single teams or agents has visits only.
+recent as (
+    select
+        r.source,
+        r.queue_id,
+        sum(r.calls_offered)::bigint as calls_offered,
+        sum(r.calls_answered)::bigint as calls_answered,
+        sum(r.calls_abandoned)::bigint as calls_abandoned,
+        sum(r.answered_within_target)::bigint as answered_within_target
+    from (
+        select
+            t.source,
+            t.queue_id,
+            t.calls_offered,
+            t.calls_answered,
+            t.calls_abandoned,
+            t.answered_within_target
+        from live.recent_totals as t
+        inner join live.sources as s on t.source = s.source
+        cross join mine
+        where
+            t.starts_at >= mine.since
+            and t.business_day = (live.clock() at time zone s.time_zone)::date
+            and (mine.is_all or mine.reads_totals)
+            and (t.region_code is null) = (
+                mine.is_all
+                or t.queue_id = any(mine.queues)
+                or (mine.names_sources and t.source || '/' || t.queue_id = any(mine.queues))
+            )
+        union all
+        select
+            v.source,
+            v.queue_id,
+            v.calls_offered,
+            v.calls_answered,
+            v.calls_abandoned,
+            v.answered_within_target
+        from live.recent_visits as v
+        cross join mine
+        where
+            v.entered_at < case
+                when mine.is_all or mine.reads_totals then mine.since else 'infinity'
+            end
+    ) as r
+    group by r.source, r.queue_id
 ),
 
 -- The quarters of an hour that the last fifteen minutes lie in, each by its share.
@@ -874,13 +973,14 @@ select
     sums.answered_wait_seconds,
     sums.connections_handled,
     sums.handle_seconds,
-    sums.calls_offered_15min,
-    sums.calls_answered_15min,
-    sums.calls_abandoned_15min,
-    sums.answered_within_target_15min,
+    coalesce(recent.calls_offered, 0) as calls_offered_15min,
+    coalesce(recent.calls_answered, 0) as calls_answered_15min,
+    coalesce(recent.calls_abandoned, 0) as calls_abandoned_15min,
+    coalesce(recent.answered_within_target, 0) as answered_within_target_15min,
     usual.usual_offered_15min
 from sums
 inner join live.sources as s on sums.source = s.source
+left join recent on sums.source = recent.source and sums.queue_id = recent.queue_id
 left join usual on sums.source = usual.source and sums.queue_id = usual.queue_id;
 
 -- The floor in one row per source, as far as the reader sees it, with the banner of a silent lane.
@@ -938,7 +1038,7 @@ left join (
 
 grant select on
 bi.live_queues, bi.live_floor, bi.live_sources, bi.live_queue_visits, bi.live_agent_connections, bi.live_agents,
-bi.live_lost_callers, live.conversations, live.parts
+bi.live_lost_callers, live.conversations, live.parts, live.recent_visits
 to callhouse_reader;
 
 -- One row per metric and scope: what alerts are evaluated over. Null: nothing to divide by, or not
@@ -957,9 +1057,6 @@ with sums as (
         sum(p.answered_within_target) as within_today,
         sum(p.answered_waits) as answered_waits,
         sum(p.answered_wait_seconds) as answered_wait_seconds,
-        sum(p.calls_answered_15min) as answered_15min,
-        sum(p.calls_abandoned_15min) as abandoned_15min,
-        sum(p.answered_within_target_15min) as within_15min,
         sum(p.connections_handled) as connections_handled,
         sum(p.handle_seconds) as handle_seconds
     from live.parts as p
@@ -969,6 +1066,20 @@ with sums as (
         p.queue_id, p.team_id, p.region_code, p.agent_id
     ) as s
     where not p.is_group
+    group by s.scope_type, s.scope_id
+),
+
+recent as (
+    select
+        s.scope_type,
+        s.scope_id,
+        sum(v.calls_answered) as answered_15min,
+        sum(v.calls_abandoned) as abandoned_15min,
+        sum(v.answered_within_target) as within_15min
+    from live.recent_visits as v
+    cross join lateral live.scopes(
+        v.source, v.queue_id, v.team_id, v.region_code, v.agent_id
+    ) as s
     group by s.scope_type, s.scope_id
 ),
 
@@ -1022,6 +1133,7 @@ select
     live.clock() as measured_at
 from scopes
 left join sums on sums.scope_type = scopes.scope_type and sums.scope_id = scopes.scope_id
+left join recent on recent.scope_type = scopes.scope_type and recent.scope_id = scopes.scope_id
 left join agents on agents.scope_type = scopes.scope_type and agents.scope_id = scopes.scope_id
 left join ages on ages.scope_type = scopes.scope_type and ages.scope_id = scopes.scope_id
 cross join lateral (
@@ -1047,11 +1159,12 @@ cross join lateral (
     ),
     (
         'service_level_15min',
-        sums.within_15min::numeric / nullif(sums.answered_15min + sums.abandoned_15min, 0)
+        recent.within_15min::numeric / nullif(recent.answered_15min + recent.abandoned_15min, 0)
     ),
     (
         'abandon_rate_15min',
-        sums.abandoned_15min::numeric / nullif(sums.answered_15min + sums.abandoned_15min, 0)
+        recent.abandoned_15min::numeric
+        / nullif(recent.answered_15min + recent.abandoned_15min, 0)
     ),
     (
         'abandon_rate_today',
