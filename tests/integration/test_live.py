@@ -63,7 +63,7 @@ class Floor:
 
     def play_to(self, second: int) -> None:
         """Write and land what happens until then, as the exchange would have, and then."""
-        with self.tail._transaction() as connection:
+        with self.tail._connections.transaction() as connection:
             connection.execute(
                 "select set_config('callhouse.clock', %s, false)", [self.at(second).isoformat()]
             )

@@ -23,6 +23,7 @@ from callhouse import capture, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.landing import cold, heads, links, store
 from callhouse.landing.callers import Callers, Found, hold_keys
+from callhouse.landing.connections import Connections
 from callhouse.live import state
 from callhouse.security import redaction
 from callhouse.settings import Settings
@@ -212,10 +213,12 @@ class Unit:
     def __init__(
         self, settings: Settings, connection: psycopg.Connection, feed: Feed, file: Reader,
         progress: Progress | None = None, *, kind: str = "file", is_latest: bool = False,
+        connections: Connections | None = None,
     ) -> None:  # fmt: skip
-        # file | tail (lines of one that grows) | page (an interval of an interface)
+        # file | tail (lines of one that grows) | push | page (an interval of an interface)
         self.kind = "page" if is_latest else kind
         self.settings, self.connection, self.is_latest = settings, connection, is_latest
+        self.connections = connections  # that `connection` is of, with others that stay
         self.feed, self.file = feed, file
         self.record: Record = file.record
         self.free = (*self.record.free, ISSUES)
@@ -288,11 +291,12 @@ class Unit:
         if self.record.heads is None:
             return heads.Gathering(days, self.tally.older_days, moved=set())
         links.relabel(self.connection, self.record, self.feed.name, self.unit_id, days, self.thaw)
-        with warehouse.connect(self.settings, autocommit=True) as side:
+        with ExitStack() as stack:
+            side = self._side(stack)
             return heads.gather(
                 self.connection,
                 {
-                    table: store.Partitions(side, table)
+                    table: store.Partitions(side, table, is_live=self.is_live)
                     for table in self.record.heads_of or (self.record.table,)
                 },
                 self.record,
@@ -315,6 +319,7 @@ class Unit:
             has_same_keys=_repeats(self.tally.keys),
             is_newest=is_newest,
             is_latest=self.is_latest,
+            is_small=self.tally.copied <= store.SMALL_UNIT_ROWS,
         )
 
     def shaped(self, changed: set[datetime.date]) -> set[datetime.date]:
@@ -385,10 +390,9 @@ class Unit:
     def copy_all(self, batches: Iterator[Batch]) -> None:
         """Parse one block and encode another while the server takes a third."""
         with ExitStack() as stack:
-            side = stack.enter_context(warehouse.connect(self.settings, autocommit=True))
-            for_callers = stack.enter_context(warehouse.connect(self.settings, autocommit=True))
+            side, for_callers = self._side(stack), self._side(stack, 1)
             writer, keeper = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
-            partitions = store.Partitions(side, self.record.table)
+            partitions = store.Partitions(side, self.record.table, is_live=self.is_live)
             sending: Future[None] | None = None
             saving: Future[None] | None = None
             reader = stack.enter_context(ThreadPoolExecutor(1))
@@ -411,6 +415,17 @@ class Unit:
                 sending.result()
             if saving:
                 saving.result()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether more of the same day comes every moment."""
+        return self.kind in ("tail", "push")
+
+    def _side(self, stack: ExitStack, number: int = 0) -> psycopg.Connection:
+        """A connection that commits at once, besides the one in whose transaction rows land."""
+        if self.connections:
+            return self.connections.side(number)
+        return stack.enter_context(warehouse.connect(self.settings, autocommit=True))
 
     def _send(self, statement: str, data: bytes, rejected: list[Rejected]) -> None:
         if data:

@@ -103,14 +103,17 @@ def gather(
         )
     moved = _move_older(connection, partitions, feed.name, unit_id, thaw)
     values["days"] = sorted(days | known)
-    there = "select distinct business_day from {table} where business_day = any(%(days)s) and "
+    own = run(
+        "select distinct business_day from {table} where business_day = any(%(days)s) "
+        "and unit_id = %(unit)s"
+    )
     return Gathering(
-        days={day for (day,) in run(there + "unit_id = %(unit)s")},
-        older_days={
-            day for (day,) in run(there + "source = %(source)s and unit_id <> %(unit)s")
-        },
+        days={day for (day,) in own},
+        older_days=store.days_with_rows(
+            connection, record.table, "business_day", feed.name, days | known, but=unit_id
+        ),
         moved=moved,
-    )  # fmt: skip
+    )
 
 
 def _move_older(

@@ -31,6 +31,8 @@ CONFLICT = "conflicting_version"
 # Rows of one plan are no further apart: it begins a day before or after its shift's date, and the
 # last stretch may reach the day after.
 PLAN_DAYS = 3
+# Up to as many rows are looked up one by one, where an index leads to them.
+SMALL_UNIT_ROWS = 20_000
 
 
 def identifier(table: str) -> sql.Identifier:
@@ -46,8 +48,13 @@ class Partitions:
     inside the landing transaction would keep other feeds waiting until it ends.
     """
 
-    def __init__(self, connection: psycopg.Connection, table: str) -> None:
+    def __init__(
+        self, connection: psycopg.Connection, table: str, *, is_live: bool = False
+    ) -> None:
         self.connection, self.table = connection, table
+        # Of a day that a collector brings every unit looks for its own rows, and for older ones
+        # like them. What comes as files is read by the day, for which an index would only cost.
+        self.indexes = ("unit_id", "row_hash") if is_live else ()
         self._known: set[datetime.date] = set()
 
     def ensure(self, days: Iterable[datetime.date]) -> None:
@@ -78,6 +85,12 @@ class Partitions:
                         identifier(name), identifier(self.table)
                     )
                 )
+                for column in self.indexes:
+                    self.connection.execute(
+                        sql.SQL("create index on {} ({})").format(
+                            identifier(name), sql.Identifier(column)
+                        )
+                    )
                 self.connection.execute(
                     sql.SQL(
                         "alter table {} attach partition {} for values from ({}) to ({})"
@@ -236,6 +249,7 @@ def settle(
     connection: psycopg.Connection, record: Record, source: str, unit_id: int,
     days: set[datetime.date], older_days: set[datetime.date],
     *, has_same_rows: bool, has_same_keys: bool, is_newest: bool = True, is_latest: bool = False,
+    is_small: bool = False,
 ) -> Settlement:  # fmt: skip
     """Drop exact duplicates, tell repeated keys apart, let new versions supersede old ones.
 
@@ -258,7 +272,9 @@ def settle(
         same_key += sql.SQL(" and o.{0} between n.{0} - 1 and n.{0} + 1").format(names["day"])
     # Rows of a log have no versions, and no such column.
     names["still_counts"] = sql.SQL("and o.superseded_by is null" if is_latest else "")
-    values = {"source": source, "unit": unit_id, "days": sorted(days), "older": sorted(older_days)}
+    values: dict[str, object] = {
+        "source": source, "unit": unit_id, "days": sorted(days), "older": sorted(older_days),
+    }  # fmt: skip
 
     def run(statement: str) -> psycopg.Cursor:
         return connection.execute(sql.SQL(statement).format(**names, same_key=same_key), values)
@@ -302,6 +318,27 @@ def settle(
         if is_newest:
             superseded, other_days = _rank_plans(connection, record, source, unit_id, days)
             changed |= other_days
+    elif older_days and is_small:
+        # Counted: the planner then knows how many it is to look up, and in what.
+        run(
+            "create temporary table landed_hashes on commit drop as select distinct row_hash "
+            "from {table} where unit_id = %(unit)s and {day} = any(%(days)s)"
+        )
+        run("analyze landed_hashes")
+        run("set local enable_nestloop = on")
+        known = run(
+            "select distinct o.row_hash from landed_hashes as n inner join {table} as o "
+            "on o.row_hash = n.row_hash where o.source = %(source)s and o.unit_id <> %(unit)s "
+            "and o.{day} = any(%(older)s) {still_counts}"
+        ).fetchall()
+        run("set local enable_nestloop = off")
+        run("drop table landed_hashes")
+        if known:
+            values["known"] = [row_hash for (row_hash,) in known]
+            duplicates += run(
+                "delete from {table} where unit_id = %(unit)s and {day} = any(%(days)s) "
+                "and row_hash = any(%(known)s)"
+            ).rowcount
     elif older_days:
         duplicates += run(
             "delete from {table} as n where n.unit_id = %(unit)s and n.{day} = any(%(days)s) "
@@ -587,16 +624,20 @@ def count_days(
 
 
 def days_with_rows(
-    connection: psycopg.Connection, table: str, day: str, source: str, days: set[datetime.date]
-) -> set[datetime.date]:
-    """Which of `days` have rows of `source` now. Stops at the first row of each day.
+    connection: psycopg.Connection, table: str, day: str, source: str, days: set[datetime.date],
+    *, but: int | None = None,
+) -> set[datetime.date]:  # fmt: skip
+    """Which of `days` have rows of `source` now (of unit `but` apart). Stops at a day's first row.
 
     With `limit`, day by day: as a semi-join it was planned as a scan of every partition there is.
     """
     statement = sql.SQL(
         "select d.day from unnest(%s::date[]) as d (day) cross join lateral "
-        "(select from {} as t where t.{} = d.day and t.source = %s limit 1) as found"
-    ).format(identifier(table), sql.Identifier(day))
+        "(select from {} as t where t.{} = d.day and t.source = %s {} limit 1) as found"
+    ).format(
+        identifier(table), sql.Identifier(day),
+        sql.SQL("" if but is None else "and t.unit_id <> {}").format(sql.Literal(but)),
+    )  # fmt: skip
     return {day for (day,) in connection.execute(statement, [sorted(days), source])}
 
 

@@ -10,9 +10,8 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -25,6 +24,7 @@ from callhouse import capture
 from callhouse.capture import devices
 from callhouse.errors import CallhouseError
 from callhouse.landing import EPOCH, Unit, UnitResult, store
+from callhouse.landing.connections import Connections
 from callhouse.live import state
 from callhouse.settings import Settings
 from callhouse.sources import pushes, registry
@@ -98,8 +98,7 @@ class Intake:
         self.is_landing = False
         self._bytes = 0
         self._wake = threading.Condition()
-        self._connection: psycopg.Connection | None = None
-        self._is_entered = False
+        self._connections = Connections(settings, self._enter)
         self._landed_at = self._seen_at = self._beat_at = self._forgot_at = 0.0
 
     @property
@@ -143,9 +142,7 @@ class Intake:
 
     def disconnect(self) -> None:
         """Let go of the warehouse: the next landing connects anew."""
-        if self._connection:
-            self._connection.close()
-        self._connection, self._is_entered = None, False
+        self._connections.close()
 
     # -------------------------------------------------------------------------- groups
     def _next(self, stop: threading.Event) -> list[Push]:
@@ -204,7 +201,7 @@ class Intake:
 
     def _commit(self, group: list[Push]) -> list[Counts]:
         record = group[0].record
-        with self._transaction() as connection:
+        with self._connections.transaction() as connection:
             # As landing does: two receivers must not both find a request new.
             connection.execute(
                 "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"land {self.feed.name}"]
@@ -240,7 +237,14 @@ class Intake:
             self._layout(connection, record),
         )  # fmt: skip
         with file:
-            unit = Unit(self.settings, connection, self.feed, file, kind="push")
+            unit = Unit(
+                self.settings,
+                connection,
+                self.feed,
+                file,
+                kind="push",
+                connections=self._connections,
+            )
             result = unit.land(file.inspect())
         staged, quarantined = self._places(connection, record, result, len(items))
         counts, first = {}, 1
@@ -297,25 +301,14 @@ class Intake:
         return staged, quarantined
 
     # -------------------------------------------------------------------------- between
-    @contextmanager
-    def _transaction(self) -> Iterator[psycopg.Connection]:
-        """A block in the session that stays: it keeps the plans of the state's views."""
-        if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
-                self.settings.dsn("callhouse_pipeline"), connect_timeout=10
-            )
-        if not self._is_entered:
-            with self._connection.transaction():
-                registry.register(self._connection, self.feed)
-                devices.enter_push(self._connection, self.feed, datetime.now(UTC))
-                state.follow(self._connection, self.feed)
-            self._is_entered = True
-        with self._connection.transaction():
-            yield self._connection
+    def _enter(self, connection: psycopg.Connection) -> None:
+        registry.register(connection, self.feed)
+        devices.enter_push(connection, self.feed, datetime.now(UTC))
+        state.follow(connection, self.feed)
 
     def _tell(self) -> None:
         """While nothing comes: readers are told so, and the watch that somebody listens."""
-        with self._transaction() as connection:
+        with self._connections.transaction() as connection:
             self._see(connection)
             now = time.monotonic()
             if not self.how.quiet_seconds and now - self._beat_at > BEAT_SECONDS:

@@ -11,8 +11,7 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -22,6 +21,7 @@ from callhouse import capture, warehouse
 from callhouse.capture import devices
 from callhouse.errors import CallhouseError
 from callhouse.landing import EPOCH, Unit
+from callhouse.landing.connections import Connections
 from callhouse.live import exchanges, state
 from callhouse.settings import Settings
 from callhouse.sources import registry
@@ -66,7 +66,7 @@ class Listener:
         self._session = ""  # when it began; empty while there is none
         self._problem = ""
         self._landing: list[Told] = []  # kept until it is known to be landed
-        self._connection: psycopg.Connection | None = None
+        self._connections = Connections(settings, self._enter)
         self._count = 0  # of lines of the session of the last heartbeat
         self._beat_of = ""
         self._beat_at = self._seen_at = 0.0
@@ -79,7 +79,7 @@ class Listener:
     def look(self) -> bool:
         """Land what was heard. True where more waits already."""
         if self._ear is None:
-            with self._transaction():  # first it is known that nobody else listens
+            with self._connections.transaction():  # first it is known that nobody else listens
                 pass
             self._ear = threading.Thread(target=self._listen, daemon=True)
             self._ear.start()
@@ -95,9 +95,7 @@ class Listener:
 
     def disconnect(self) -> None:
         """Let go of the warehouse: the next landing connects anew."""
-        if self._connection:
-            self._connection.close()
-        self._connection = None
+        self._connections.close()
 
     def close(self) -> None:
         """Listen no more, and land what was heard."""
@@ -188,8 +186,15 @@ class Listener:
         content = b"".join(item.line + b"\n" for item in told)
         digest = hashlib.sha256(f"{self.name}:{session}:{first}:".encode() + content)
         lines = self.feed.open_lines(self.feed.told_as, content, first, digest.hexdigest())
-        with self._transaction() as connection:
-            unit = Unit(self.settings, connection, self.feed, lines, kind="push")
+        with self._connections.transaction() as connection:
+            unit = Unit(
+                self.settings,
+                connection,
+                self.feed,
+                lines,
+                kind="push",
+                connections=self._connections,
+            )
             unit.land(lines.inspect())
             newest = unit.tally.newest_event
             self._beat(
@@ -197,37 +202,16 @@ class Listener:
                 EPOCH + timedelta(microseconds=newest) if newest else None,
             )  # fmt: skip
 
-    @contextmanager
-    def _transaction(self) -> Iterator[psycopg.Connection]:
-        """A block in the session that stays: it keeps the plans of the state's views."""
-        if self._connection is None or self._connection.closed:
-            connection = psycopg.connect(
-                self.settings.dsn("callhouse_pipeline"), connect_timeout=10
-            )
-            try:
-                self._enter(connection)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
-        try:
-            with self._connection.transaction():
-                yield self._connection
-        except psycopg.OperationalError:
-            self.disconnect()
-            raise
-
     def _enter(self, connection: psycopg.Connection) -> None:
-        with connection.transaction():
-            (is_alone,) = warehouse.one(
-                connection, "select pg_try_advisory_lock(hashtextextended(%s, 0))",
-                [f"listen {self.name}"],
-            )  # fmt: skip
-            if not is_alone:
-                raise CallhouseError("another collector listens to the same exchange already")
-            registry.register(connection, self.feed)
-            devices.enter_listener(connection, self.feed, datetime.now(UTC))
-            state.follow(connection, self.feed)
+        (is_alone,) = warehouse.one(
+            connection, "select pg_try_advisory_lock(hashtextextended(%s, 0))",
+            [f"listen {self.name}"],
+        )  # fmt: skip
+        if not is_alone:
+            raise CallhouseError("another collector listens to the same exchange already")
+        registry.register(connection, self.feed)
+        devices.enter_listener(connection, self.feed, datetime.now(UTC))
+        state.follow(connection, self.feed)
 
     # -------------------------------------------------------------------------- between
     def _tell(self) -> None:
@@ -237,7 +221,7 @@ class Listener:
             return
         is_due = now - self._beat_at > BEAT_SECONDS or self._beat_of != session
         if is_due or now - self._seen_at > SEEN_SECONDS:
-            with self._transaction() as connection:
+            with self._connections.transaction() as connection:
                 if is_due:
                     count = self._count if self._beat_of == session else 0
                     self._beat(connection, session, count, None)

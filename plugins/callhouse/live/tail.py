@@ -13,8 +13,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +26,7 @@ from callhouse import capture, warehouse
 from callhouse.capture import devices
 from callhouse.errors import CallhouseError
 from callhouse.landing import EPOCH, STABLE_SECONDS, UNFINISHED, Unit
+from callhouse.landing.connections import Connections
 from callhouse.live import state
 from callhouse.settings import Settings
 from callhouse.sources import registry
@@ -90,7 +90,7 @@ class Tail:
         self._handles: dict[int, IO[bytes]] = {}
         self._folder_seen: int | None = None
         self._beat_at = self._seen_at = 0.0
-        self._connection: psycopg.Connection | None = None
+        self._connections = Connections(settings)
 
     @property
     def follows(self) -> str:
@@ -106,23 +106,7 @@ class Tail:
 
     def disconnect(self) -> None:
         """Let go of the warehouse: the next landing connects anew."""
-        if self._connection:
-            self._connection.close()
-        self._connection = None
-
-    @contextmanager
-    def _transaction(self) -> Iterator[psycopg.Connection]:
-        """A block in the session that stays: it keeps the plans of the state's views."""
-        if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
-                self.settings.dsn("callhouse_pipeline"), connect_timeout=10
-            )
-        try:
-            with self._connection.transaction():
-                yield self._connection
-        except psycopg.OperationalError:
-            self.disconnect()
-            raise
+        self._connections.close()
 
     def forget(self) -> None:
         """Ask the warehouse again how far it got: what failed may have been committed."""
@@ -150,14 +134,14 @@ class Tail:
 
     def _tell_seen(self) -> None:
         if time.monotonic() - self._seen_at > SEEN_SECONDS:
-            with self._transaction() as connection:
+            with self._connections.transaction() as connection:
                 state.seen(connection, self.feed.name)
             self._seen_at = time.monotonic()
 
     # -------------------------------------------------------------------------- places
     def _known(self) -> list[Place]:
         if self._places is None:
-            with warehouse.connect(self.settings) as connection:
+            with self._connections.transaction() as connection:
                 if not self._handles:
                     registry.register(connection, self.feed)
                     devices.enter_tail(connection, self.feed, datetime.now(UTC))
@@ -345,7 +329,7 @@ class Tail:
             place.is_in(handle) if place.offset_bytes else _read(handle, 0, size) == content[:size]
         ):
             return  # truncated, and maybe filled again; what was read is looked for in its copy
-        with self._transaction() as connection:
+        with self._connections.transaction() as connection:
             moved = connection.execute(
                 "update ops.tail_files set offset_bytes = %s, lines = %s, mark = %s "
                 "where file_id = %s and offset_bytes = %s and finished_at is null",
@@ -353,7 +337,14 @@ class Tail:
                  mark, place.file_id, place.offset_bytes],
             )  # fmt: skip
             if moved.rowcount:  # else another collector was faster
-                unit = Unit(self.settings, connection, self.feed, lines, kind="tail")
+                unit = Unit(
+                    self.settings,
+                    connection,
+                    self.feed,
+                    lines,
+                    kind="tail",
+                    connections=self._connections,
+                )
                 unit.land(lines.inspect())
                 newest = unit.tally.newest_event
                 capture.write_beat(

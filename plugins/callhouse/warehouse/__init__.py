@@ -36,13 +36,7 @@ def connect(
 
     A server that goes away, or whose disk is full, within the block is told in one sentence.
     """
-    try:
-        connection = psycopg.connect(settings.dsn(user), autocommit=autocommit, connect_timeout=10)
-    except psycopg.OperationalError as error:
-        raise CallhouseError(
-            f"no warehouse at {settings.database_host}:{settings.postgres_port} "
-            f"({str(error).strip().splitlines()[-1]}): run `make up`, or `./callhouse doctor`"
-        ) from None
+    connection = opened(settings, user, autocommit=autocommit)
     try:
         with connection:
             yield connection
@@ -52,6 +46,19 @@ def connect(
             f"({' '.join(str(error).split())[:200]}): what was not complete is undone, so repeat "
             "the command; `./callhouse doctor` says whether the server is back"
         ) from error
+
+
+def opened(
+    settings: Settings, user: str = "callhouse_pipeline", *, autocommit: bool = False
+) -> psycopg.Connection:
+    """The same for the caller to close. Raises CallhouseError where there is no server."""
+    try:
+        return psycopg.connect(settings.dsn(user), autocommit=autocommit, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise CallhouseError(
+            f"no warehouse at {settings.database_host}:{settings.postgres_port} "
+            f"({str(error).strip().splitlines()[-1]}): run `make up`, or `./callhouse doctor`"
+        ) from None
 
 
 def one(
