@@ -81,7 +81,7 @@ class _Process:
     """A process that has imported dbt and forks for each run; see dbt_process.py."""
 
     def __init__(self, settings: Settings) -> None:
-        self.made_by = (os.getpid(), settings.pipeline_bin)
+        self.environment = settings.pipeline_bin
         self.asked_at = time.monotonic()
         python = [str(settings.pipeline_bin / "python"), "-I", "-X", "utf8"]
         self.process = subprocess.Popen(
@@ -97,9 +97,9 @@ class _Process:
         self.answers = cast(IO[str], self.process.stdout)
 
     def is_ready(self, settings: Settings) -> bool:
-        """Not for a fork of who made it, nor where it may be about to end."""
+        """Not where it may be about to end. A fork of who made it finds no such child: ended."""
         return (
-            self.made_by == (os.getpid(), settings.pipeline_bin)
+            self.environment == settings.pipeline_bin
             and time.monotonic() - self.asked_at < IDLE_SECONDS
             and self.process.poll() is None
         )
@@ -125,10 +125,9 @@ class _Process:
         return 1, tail
 
     def end(self) -> None:
-        """End it, and the run that it is at; that of another process is left alone."""
-        if self.made_by[0] == os.getpid():
-            self.process.kill()
-            self.process.wait()
+        """End it, and the run that it is at."""
+        self.process.kill()
+        self.process.wait()
         with contextlib.suppress(BrokenPipeError):
             self.questions.close()
         self.answers.close()
