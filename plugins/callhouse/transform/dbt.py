@@ -1,29 +1,26 @@
-"""Running dbt: one process per build, its environment, and what it reported."""
+"""Running dbt: its process, its environment, and what it reported."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
-import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 
 Report = Callable[[str], None]
 
-# dbt ends with the process that waits for it (Linux: PR_SET_PDEATHSIG, SIGKILL). The dbt of a
-# killed transform would go on writing candidates while the next one builds, audits and seals its
-# own.
-TETHER = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); "
-    "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"
-)
+# It says END when a run is over, and ends by itself a while after it was last asked.
+PROCESS, END, IDLE_SECONDS = Path(__file__).with_name("dbt_process.py"), "\0", 30
 
 
 def quiet(_line: str) -> None:
@@ -69,6 +66,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "DBT_PROJECT_DIR": str(project(settings)),
         "DBT_TARGET_PATH": str(target(settings)),
         "DBT_LOG_PATH": str(settings.home / "dbt" / "logs"),
+        # What it says is in the log of who runs it. With every statement besides it takes longer.
+        "DBT_LOG_LEVEL_FILE": "none",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_HOST": settings.database_host,
         "DBT_PORT": str(settings.postgres_port),
@@ -78,9 +77,79 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
+class _Process:
+    """A process that has imported dbt and forks for each run; see dbt_process.py."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.environment = settings.pipeline_bin
+        self.asked_at = time.monotonic()
+        python = [str(settings.pipeline_bin / "python"), "-I", "-X", "utf8"]
+        self.process = subprocess.Popen(
+            [*python, str(PROCESS), str(os.getpid())],
+            cwd=project(settings),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+        self.questions = cast(IO[str], self.process.stdin)
+        self.answers = cast(IO[str], self.process.stdout)
+
+    def is_ready(self, settings: Settings) -> bool:
+        """Not where it may be about to end. A fork of who made it finds no such child: ended."""
+        return (
+            self.environment == settings.pipeline_bin
+            and time.monotonic() - self.asked_at < IDLE_SECONDS
+            and self.process.poll() is None
+        )
+
+    def ask(self, request: dict[str, Any], report: Report) -> tuple[int, list[str]]:
+        """dbt's exit code and the last lines that it said."""
+        tail: list[str] = []
+        try:
+            print(json.dumps(request), file=self.questions, flush=True)
+            for line in self.answers:
+                if line.startswith(END):
+                    self.asked_at = time.monotonic()
+                    return int(line[1:]), tail
+                tail = [*tail[-30:], line.rstrip()]
+                report(line.rstrip())
+        except BrokenPipeError:
+            pass
+        except BaseException:
+            # What it would go on to say is no answer to the next one who asks.
+            self.end()
+            raise
+        self.end()
+        return 1, tail
+
+    def end(self) -> None:
+        """End it, and the run that it is at."""
+        self.process.kill()
+        self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.questions.close()
+        self.answers.close()
+
+
+# One for each thread, with which it ends.
+_own = threading.local()
+
+
+def _process(settings: Settings) -> _Process:
+    """This thread's process."""
+    process: _Process | None = getattr(_own, "process", None)
+    if process is None or not process.is_ready(settings):
+        if process is not None:
+            process.end()
+        process = _own.process = _Process(settings)
+    return process
+
+
 def run(
     settings: Settings, *arguments: str, report: Report = print, attempts: int = 3,
-    folder: Path | None = None,
+    folder: Path | None = None, writes_manifest: bool = False,
 ) -> list[NodeResult]:  # fmt: skip
     """Run dbt and return its per-node results; it writes into `folder`, else `target`.
 
@@ -88,29 +157,24 @@ def run(
     threads that replace views of one another may meet in a deadlock: chance, and no fault of the
     rows, so dbt runs again, `attempts` times in all.
     """
-    results_file = (folder or target(settings)) / "run_results.json"
+    written = folder or target(settings)
+    results_file = written / "run_results.json"
     results_file.unlink(missing_ok=True)
-    command = [str(settings.pipeline_bin / "dbt"), "--no-use-colors", *arguments]
-    if sys.platform == "linux":
-        command = [sys.executable, "-IS", "-c", TETHER, str(os.getpid()), *command]
-    process = subprocess.Popen(
-        command,
-        env=environment(settings) | ({"DBT_TARGET_PATH": str(folder)} if folder else {}),
-        cwd=project(settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    tail: list[str] = []
-    for line in process.stdout or ():
-        tail = [*tail[-30:], line.rstrip()]
-        report(line.rstrip())
-    code = process.wait()
+    json_option = "--write-json" if writes_manifest else "--no-write-json"
+    request = {
+        "arguments": ["--no-use-colors", json_option, *arguments],
+        "environment": environment(settings) | {"DBT_TARGET_PATH": str(written)},
+        "results": str(results_file),
+    }
+    code, tail = _process(settings).ask(request, report)
     results = read_results(results_file)
     bad = [r for r in results if r.is_bad]
     if attempts > 1 and any("deadlock detected" in (r.message or "") for r in bad):
         report("dbt met a deadlock between its own threads and runs again")
-        return run(settings, *arguments, report=report, attempts=attempts - 1, folder=folder)
+        return run(
+            settings, *arguments, report=report, attempts=attempts - 1, folder=folder,
+            writes_manifest=writes_manifest,
+        )  # fmt: skip
     if code and any(_is_infrastructure(r.message or "") for r in bad):
         raise CallhouseError(f"dbt lost the warehouse: {bad[0].message}")
     if bad:
@@ -157,7 +221,8 @@ def manifest(settings: Settings, *, is_seeding: bool = False) -> dict[str, Any]:
     if is_stale or is_seeding:
         # Partial parsing counts the metrics of a changed YAML file twice (dbt-core 1.12.6).
         options = ("--no-partial-parse",) if is_stale else ()
-        run(settings, *options, "seed" if is_seeding else "parse", report=quiet)
+        command = "seed" if is_seeding else "parse"
+        run(settings, *options, command, report=quiet, writes_manifest=True)
         stamp.write_text(current)
     loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return loaded
@@ -177,8 +242,8 @@ def metricflow_environment(settings: Settings) -> dict[str, str]:
     stamp = published / "stamp"
     current = project_hash(settings)
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != current:
-        arguments = ("--target", "published", "--target-path", str(published))
-        run(settings, "--no-partial-parse", "parse", *arguments, report=quiet)
+        options = ("--no-partial-parse", "parse", "--target", "published")
+        run(settings, *options, report=quiet, folder=published, writes_manifest=True)
         stamp.write_text(current, encoding="utf-8")
     return {
         **environment(settings),
