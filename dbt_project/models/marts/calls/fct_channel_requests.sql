@@ -1,5 +1,6 @@
 -- One row per call and channel that it asked for help: a call may pass through several.
-with calls as (
+-- Calls are read four times: a copy of all their columns would cost more, and has no statistics.
+with calls as not materialized (
     select * from {{ ref('fct_calls') }}
 ),
 
@@ -84,25 +85,48 @@ requests as (
     where channel = 'voicemail'
 ),
 
+asked as (
+    select distinct
+        source,
+        business_day,
+        channel
+    from requests
+),
+
+-- Looked up once per day and channel, not for each request.
+prices as (
+    select distinct on (asked.source, asked.business_day, asked.channel)
+        asked.source,
+        asked.business_day,
+        asked.channel,
+        costs.cost_per_request,
+        costs.cost_per_minute
+    from asked
+    inner join costs
+        on
+            costs.source in (asked.source, '*')
+            and asked.channel = costs.channel
+            and asked.business_day >= costs.valid_from
+            and (costs.valid_to is null or asked.business_day < costs.valid_to)
+    order by
+        asked.source asc,
+        asked.business_day asc,
+        asked.channel asc,
+        costs.source = '*' asc,
+        costs.valid_from desc
+),
+
 priced as (
     select
         requests.*,
-        price.cost_per_request,
-        price.cost_per_minute
+        prices.cost_per_request,
+        prices.cost_per_minute
     from requests
-    left join lateral (
-        select
-            costs.cost_per_request,
-            costs.cost_per_minute
-        from costs
-        where
-            costs.source in (requests.source, '*')
-            and costs.channel = requests.channel
-            and requests.business_day >= costs.valid_from
-            and (costs.valid_to is null or requests.business_day < costs.valid_to)
-        order by costs.source = '*', costs.valid_from desc
-        limit 1
-    ) as price on true
+    left join prices
+        on
+            requests.source = prices.source
+            and requests.business_day = prices.business_day
+            and requests.channel = prices.channel
 ),
 
 requests_of_calls as (
