@@ -136,7 +136,7 @@ begin
         from live.asterisk_events as e
         where
             e.source = wanted and e.agent_id = a.agent_id
-            and e.event = 'CONNECT' and e.call_id is not null
+            and e.event = 'CONNECT' and coalesce(e.call_id, '') <> ''
         order by e.event_at desc
         limit 1
     ) as latest
@@ -165,10 +165,11 @@ begin
     on conflict do nothing;
 
     -- And the agent's last three. One after the other, by index from the newest event on: to sort an
-    -- agent's calls would be to read the agent's day, with every call of it once more.
+    -- agent's calls would be to read the agent's day, with every call of it once more. (`coalesce`:
+    -- of `is not null` a plan that was made in the morning reads the index on calls, as a whole.)
     insert into live.touched_calls (source, call_id, is_written)
     with recursive latest as (
-        select a.agent_id, array[]::text[] as call_ids
+        select a.agent_id, array[''] as call_ids
         from live.touched_agents as a
         where a.source = wanted
         union all
@@ -179,16 +180,17 @@ begin
             from live.asterisk_events as e
             where
                 e.source = wanted and e.agent_id = l.agent_id
-                and e.call_id is not null and e.call_id <> all (l.call_ids)
+                and coalesce(e.call_id, '') <> all (l.call_ids)
             order by e.event_at desc
             limit 1
         ) as before
-        where cardinality(l.call_ids) < 3
+        where cardinality(l.call_ids) < 4
     )
 
     select distinct wanted, call_id, false
     from latest
     cross join lateral unnest(call_ids) as call_id
+    where call_id <> ''
     on conflict do nothing;
 end
 $$;
