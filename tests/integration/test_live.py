@@ -233,6 +233,21 @@ def test_a_rebuild_from_staging_is_the_same(floor: Floor) -> None:
         state.rebuild(floor.settings, ["elsewhere"])
 
 
+def test_views_that_are_made_anew_are_those_that_the_next_landing_reads(floor: Floor) -> None:
+    floor.play_to(25 * 3600)
+    enters = "select count(*) from live.queue_visits where call_id = %s"
+    for number in range(2):
+        at, call = floor.epoch + 3600 + number, f"anew.{number}"
+        with floor.log.open("a") as file:
+            file.write(f"{at}|{call}|cards|NONE|ENTERQUEUE||13800001111|1\n")
+        while floor.tail.look():
+            pass
+        with warehouse.connect(floor.settings) as connection:
+            assert warehouse.one(connection, enters, [call]) == (1,)
+            connection.execute("comment on schema live_intake is null")  # as loading seeds does
+        state.install(floor.settings, lambda _: None)
+
+
 TOLD, USER, SECRET = "told", "callhouse", "word"
 # What no event tells (docs/decisions/0060): refusals, and by what a caller who was sent on left.
 UNTOLD = ("overflow_full", "overflow_diverted", "closed")

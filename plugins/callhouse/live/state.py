@@ -164,10 +164,15 @@ def _share(connection: psycopg.Connection) -> None:
     the models that read them become temporary views. Four models alone read the visits of an
     exchange: worked out for each of them, these cost more than all the rest of a landing.
     """
-    made = "select obj_description('live_intake'::regnamespace)"
-    current = warehouse.one(connection, made)[0]
-    before = "select current_setting('callhouse.shared', true)"
-    if warehouse.one(connection, before)[0] == current:
+    # Views that dbt makes anew, as after seeds, take those of this session away that read them.
+    current, is_made = warehouse.one(
+        connection,
+        "select made, current_setting('callhouse.shared', true) = made and not exists ("
+        "select from unnest(%s::text[]) as e (name) where to_regclass('pg_temp.' || name) is null) "
+        "from (select obj_description('live_intake'::regnamespace)) as o (made)",
+        [list(ENDS)],
+    )
+    if is_made:
         return
     connection.execute("set local search_path = ''")  # the definitions name every schema
     definitions: dict[str, str] = dict(
