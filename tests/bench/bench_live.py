@@ -56,6 +56,7 @@ class Exchange:
     log: Path
     rate: int
     number: int
+    queues: tuple[str, ...] = QUEUES
     ends: list[int] = field(default_factory=list)  # offset of each event's end …
     written: list[float] = field(default_factory=list)  # … and when it was written
     entered: list[float] = field(default_factory=list)  # when each call was
@@ -87,7 +88,8 @@ class Exchange:
                         elif event == "COMPLETECALLER":
                             free.append(agent)
                     elif not stop.is_set():
-                        call, queue = f"{time.time():.0f}.{self.number}{serial}", QUEUES[serial % 8]
+                        call = f"{time.time():.0f}.{self.number}{serial}"
+                        queue = self.queues[serial % len(self.queues)]
                         lines.append(f"{call}|{queue}|NONE|ENTERQUEUE||138{serial % 10**8:08}|1")
                         self.entered.append(time.time())
                         wait = chance.uniform(1, 9)

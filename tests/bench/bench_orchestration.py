@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import time
@@ -23,11 +22,10 @@ from typing import Any
 import psycopg
 import pytest
 import requests
+from tests.bench.product import up
 
-from callhouse import settings as settings_module
 from callhouse import simulate, transform, warehouse
-from callhouse.runner import postgres
-from callhouse.settings import REPOSITORY, Settings
+from callhouse.settings import Settings
 from callhouse.transform import dbt
 
 CALLS = int(os.environ.get("CALLHOUSE_BENCH_CALLS", "3000"))
@@ -39,33 +37,12 @@ STEPS = ("claim", "build", "audit", "publish")
 GOALS = {"nothing to do": 15, "one dirty day": 45}
 
 
-def callhouse(settings: Settings, command: str) -> None:
-    """Run `./callhouse up` or `down`."""
-    with (settings.home.parent / f"{command}.log").open("w") as log:
-        subprocess.run([REPOSITORY / "callhouse", command], env=dict(settings.environment),
-                       stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)  # fmt: skip
-
-
 @pytest.fixture
 def product(tmp_path: Path, new_port_base: Callable[[], int]) -> Iterator[Settings]:
     """A product that is up, with three days of calls."""
-    running = os.environ.get("CALLHOUSE_BENCH_HOME")
-    port_base = os.environ.get("CALLHOUSE_BENCH_PORT_BASE") or str(new_port_base())
-    home = Path(running) if running else tmp_path / "home"
-    environment = {**os.environ, "CALLHOUSE_HOME": str(home), "CALLHOUSE_PORT_BASE": port_base,
-                   "CALLHOUSE_DEMO": "0"}  # fmt: skip
-    settings = settings_module.load(environment)
-    try:
-        if not running:
-            home.mkdir()
-            callhouse(settings, "up")
+    with up(tmp_path, new_port_base(), is_demo=False) as settings:
         load(settings)
         yield settings
-    finally:
-        if not running:
-            callhouse(settings, "down")
-            for directory in postgres.data_directories(settings):
-                shutil.rmtree(directory, ignore_errors=True)
 
 
 def load(settings: Settings) -> None:
