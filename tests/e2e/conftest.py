@@ -187,7 +187,7 @@ class Visit:
             self.answers.setdefault(asked_by, {})[str(form["slice_id"])] = results
 
 
-def _callhouse(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+def callhouse(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     # Output to files, not pipes: the components inherit them and would keep a pipe open.
     log = settings.home.parent / f"callhouse_{arguments[0]}.log"
     with log.open("w", encoding="utf-8") as output:
@@ -229,12 +229,12 @@ def product(
     settings = settings_module.load(environment)
     settings.home.mkdir()
     try:
-        result = _callhouse(settings, "up")
+        result = callhouse(settings, "up")
         if result.returncode:
             pytest.fail(f"./callhouse up failed:\n{result.stdout[-3000:]}")
         yield settings
     finally:
-        _callhouse(settings, "down")
+        callhouse(settings, "down")
         # Where the home is closed to the server's account its data lies outside of it.
         for directory in postgres.data_directories(settings):
             shutil.rmtree(directory, ignore_errors=True)

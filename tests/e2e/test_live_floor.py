@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.e2e.conftest import callhouse
 
 from callhouse import warehouse
 from callhouse.bi import layout, render
@@ -84,3 +85,42 @@ def test_the_board_moves_by_itself_and_says_when_the_lane_is_silent(
         seen.open(SLUG, 1)
         seen.page.screenshot(path=str(artefacts / "live_floor_manager_gd.png"))
         assert (seen.errors(), seen.problems, seen.outside) == ([], [], [])
+
+
+def test_an_alert_is_on_the_board_as_long_as_it_is_open(
+    product: Settings, visit: Visitor, artefacts: Path
+) -> None:
+    def shown(seen: Visit) -> list[tuple[str, str | None]]:
+        rows = (row for tile in seen.tiles.values() for part in tile for row in part)
+        return [(row["scope_id"], row["acknowledged_by"]) for row in rows if "severity" in row]
+
+    rule = "floor_has_calls"
+    entered = callhouse(
+        product, "alert", "add", rule, "--metric", "calls_offered_today", "--scope", "all",
+        "--above", "1", "--clear", "0", "--severity", "critical", "--owner", "director",
+        "--reason", "seen on the board",
+    )  # fmt: skip
+    assert entered.returncode == 0, entered.stdout
+    opened = "select a.alert_id from ops.alerts as a where a.rule = %s and a.resolved_at is null"
+    found: list[int] = []
+
+    def fires() -> bool:
+        with warehouse.connect(product) as connection:
+            found[:] = [number for (number,) in connection.execute(opened, [rule])]
+        return bool(found)
+
+    try:
+        assert until(fires, 60), "nothing fires"
+        with visit("director") as seen:
+            seen.open(SLUG, 6)
+            assert ("*", None) in shown(seen), shown(seen)
+            taken = callhouse(product, "alert", "acknowledge", str(found[0]), "--as", "director")
+            assert taken.returncode == 0, taken.stdout
+            assert until(lambda: ("*", "director") in shown(seen), 40), shown(seen)
+            seen.page.screenshot(path=str(artefacts / "live_floor_alert.png"))
+    finally:
+        ended = callhouse(product, "alert", "end", rule, "--reason", "seen")
+    assert ended.returncode == 0, ended.stdout
+    with visit("director") as seen:
+        seen.open(SLUG, 6)
+        assert until(lambda: ("*", "director") not in shown(seen), 40), shown(seen)
