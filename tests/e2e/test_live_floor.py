@@ -91,6 +91,7 @@ def test_an_alert_is_on_the_board_as_long_as_it_is_open(
     product: Settings, visit: Visitor, artefacts: Path
 ) -> None:
     def shown(seen: Visit) -> list[tuple[str, str | None]]:
+        seen.page.wait_for_timeout(500)  # in which answers are noted
         rows = (row for tile in seen.tiles.values() for part in tile for row in part)
         return [(row["scope_id"], row["acknowledged_by"]) for row in rows if "severity" in row]
 
