@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import duckdb
 import psutil
 import psycopg
 import pytest
+from tests.bench import bench_landing
 from tests.bench.bench_transform import (
     Model,
     copy_relation,
@@ -46,29 +46,21 @@ MEMORY = 1e9  # bytes of any Python process
 STAGED = [record.table for record in records.RECORDS.values() if record.partitioned]
 
 
-class Memory(threading.Thread):
+class Memory(bench_landing.Memory):
     """The most resident bytes of this process, and of any that it starts (dbt), while it runs."""
 
     def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.here, self.started, self.over = 0, 0, threading.Event()
+        super().__init__()
+        self.started = 0
 
     def run(self) -> None:
         process = psutil.Process()
         while not self.over.wait(0.2):
-            self.here = max(self.here, process.memory_info().rss)
+            self.most = max(self.most, process.memory_info().rss)
             for child in process.children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
                     if not child.name().startswith("postgres"):
                         self.started = max(self.started, child.memory_info().rss)
-
-    def __enter__(self) -> Memory:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.join()
 
 
 class Clock:
@@ -200,7 +192,7 @@ def test_first_load(settings: Settings, cluster: postgres.Cluster, tmp_path: Pat
         print(f"{name:<12}{wall:>12.1f} s{wall / seconds:>7.0%}{clock.server[name]:>10.1f} CPU s"
               f"{clock.python[name]:>7.1f} CPU s")  # fmt: skip
     print(f"{'all':<12}{seconds:>12.1f} s, {rows / seconds:,.0f} rows/s, "
-          f"{float(calls) / seconds:,.0f} calls/s; Python at most {memory.here / 1e6:,.0f} MB, "
+          f"{float(calls) / seconds:,.0f} calls/s; Python at most {memory.most / 1e6:,.0f} MB, "
           f"dbt {memory.started / 1e6:,.0f} MB")  # fmt: skip
     whole = seconds * GOAL_CALLS / float(calls)
     print(f"10M calls would take {whole / 60:.0f} minutes at this speed (extrapolated; goal 25)")
@@ -214,6 +206,6 @@ def test_first_load(settings: Settings, cluster: postgres.Cluster, tmp_path: Pat
     yardstick = copied + transformed
     print(f"yardstick: COPY {copied:.1f} s + DuckDB's models {transformed:.1f} s = "
           f"{yardstick:.1f} s; ratio {seconds / yardstick:.1f}")  # fmt: skip
-    assert max(memory.here, memory.started) < MEMORY
+    assert max(memory.most, memory.started) < MEMORY
     if calls >= GOAL_CALLS:
         assert seconds <= GOAL_SECONDS

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Self
 
 import psutil
 import psycopg
@@ -195,7 +196,7 @@ class Memory(threading.Thread):
         while not self.over.wait(0.1):
             self.most = max(self.most, process.memory_info().rss)
 
-    def __enter__(self) -> Memory:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
