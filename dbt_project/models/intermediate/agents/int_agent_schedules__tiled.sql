@@ -26,7 +26,7 @@ slices as (
         agent_id,
         border_at as starts_at,
         lead(border_at) over (
-            partition by source, business_day, agent_id
+            partition by agent_id, source, business_day
             order by border_at
         ) as ends_at
     from borders
@@ -45,7 +45,7 @@ ranked as (
         slices.starts_at,
         slices.ends_at,
         row_number() over (
-            partition by slices.source, slices.business_day, slices.agent_id, slices.starts_at
+            partition by slices.agent_id, slices.source, slices.business_day, slices.starts_at
             order by
                 schedules.began_at desc,
                 schedules.ends_at asc,

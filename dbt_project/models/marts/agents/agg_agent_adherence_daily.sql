@@ -3,7 +3,8 @@ with schedules as (
     select * from {{ ref('fct_agent_schedules') }}
 ),
 
-states as (
+-- States are read twice: a copy of all their columns would cost more than both.
+states as not materialized (
     select * from {{ ref('fct_agent_states') }}
 ),
 
@@ -24,15 +25,6 @@ plan_sums as (
     group by business_day, source, agent_id
 ),
 
--- Without a state of anybody nobody knows who kept to the plan: the day is still to come, or its
--- states are not exported. With them, an agent who has none was not there.
-told_days as (
-    select distinct
-        business_day,
-        source
-    from states
-),
-
 state_sums as (
     select
         business_day,
@@ -44,6 +36,15 @@ state_sums as (
             as utilised_seconds
     from states
     group by business_day, source, agent_id
+),
+
+-- Without a state of anybody nobody knows who kept to the plan: the day is still to come, or its
+-- states are not exported. With them, an agent who has none was not there.
+told_days as (
+    select distinct
+        business_day,
+        source
+    from state_sums
 ),
 
 shared_stretches as (

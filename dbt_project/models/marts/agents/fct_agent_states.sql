@@ -39,7 +39,7 @@ described as (
         coalesce(sources.time_zone, 'UTC') as time_zone,
         trim_scale(extract(epoch from states.ended_at - states.started_at)) as state_seconds,
         row_number() over (
-            partition by states.source, states.business_day, states.agent_id
+            partition by states.agent_id, states.source, states.business_day
             order by states.started_at
         ) as place
     from states

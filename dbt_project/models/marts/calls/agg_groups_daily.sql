@@ -10,15 +10,16 @@ days as (
     select * from {{ ref('agg_calls_daily') }}
 ),
 
--- Somebody who calls ten times is one caller; calls without a number are one each.
-sizes as (
+-- Somebody who calls ten times is one caller; calls without a number are one each. Callers are
+-- told apart by a hash and not by sorting, which took three times as long.
+callers as (
     select
         calls.business_day,
         calls.source,
         d.dimension,
         d.member,
-        count(distinct calls.caller_token)
-        + count(*) filter (where calls.caller_token is null) as callers
+        calls.caller_token,
+        case when calls.caller_token is null then count(*) else 1 end as callers
     from calls
     cross join
         lateral (
@@ -31,7 +32,18 @@ sizes as (
             ('hotline', calls.hotline_id)
         ) as d (dimension, member)
     where calls.calls > 0
-    group by calls.business_day, calls.source, d.dimension, d.member
+    group by calls.business_day, calls.source, d.dimension, d.member, calls.caller_token
+),
+
+sizes as (
+    select
+        business_day,
+        source,
+        dimension,
+        member,
+        sum(callers) as callers
+    from callers
+    group by business_day, source, dimension, member
 ),
 
 sums as (

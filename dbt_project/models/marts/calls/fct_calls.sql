@@ -43,7 +43,7 @@ contacts as (
         case
             when is_contact
                 then lag(arrived_at) over (
-                    partition by source, business_day, caller_token, is_contact
+                    partition by caller_token, source, business_day, is_contact
                     order by arrived_at, call_id
                 )
         end as previous_arrived_at
@@ -67,7 +67,7 @@ visits_of_call as (
         sum(wait_seconds) as wait_seconds,
         sum(ring_seconds) as ring_seconds
     from visits
-    group by source, business_day, call_id
+    group by call_id, source, business_day
 ),
 
 connections_of_call as (
@@ -83,7 +83,7 @@ connections_of_call as (
         sum(hold_seconds) as hold_seconds,
         sum(acw_seconds) as acw_seconds
     from connections
-    group by source, business_day, call_id
+    group by call_id, source, business_day
 ),
 
 -- Left joins throughout: a dimension that is missing must never cost a call.
@@ -168,7 +168,7 @@ abnormal as (
         or (comparison = 'above' and measured > threshold)
         or (comparison = 'at_least' and measured >= threshold)
         or (comparison = 'at_most' and measured <= threshold)
-    group by source, business_day, call_id
+    group by call_id, source, business_day
 ),
 
 final as (

@@ -33,7 +33,7 @@ described as (
         coalesce(calls.hotline_id, 'unknown') as hotline_id,
         coalesce(sources.time_zone, 'UTC') as time_zone,
         row_number() over (
-            partition by steps.source, steps.business_day, steps.call_id, steps.channel
+            partition by steps.call_id, steps.source, steps.business_day, steps.channel
             order by steps.step_number
         ) as place
     from steps

@@ -65,7 +65,7 @@ final as (
         source,
         call_id,
         (row_number() over (
-            partition by source, business_day, call_id order by offered_at, agent_id
+            partition by call_id, source, business_day order by offered_at, agent_id
         ))::integer as offer_number,
         queue_id,
         agent_id,

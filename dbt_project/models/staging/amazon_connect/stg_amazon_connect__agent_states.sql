@@ -48,7 +48,7 @@ followed as (
         lag((ended_at, state, reason, call_id, queue_id)) over agent_day as before
     from claimed
     window agent_day as (
-        partition by source, business_day, agent_id order by started_at
+        partition by agent_id, source, business_day order by started_at
     )
 ),
 
@@ -59,7 +59,7 @@ numbered as (
         count(*) filter (
             where before is distinct from (started_at, state, reason, call_id, queue_id)
         ) over (
-            partition by source, business_day, agent_id order by started_at
+            partition by agent_id, source, business_day order by started_at
         ) as interval_number
     from followed
 ),
@@ -77,7 +77,7 @@ final as (
         min(started_at) as started_at,
         max(ended_at) as ended_at
     from numbered
-    group by source, business_day, agent_id, interval_number
+    group by agent_id, source, business_day, interval_number
 )
 
 select * from final

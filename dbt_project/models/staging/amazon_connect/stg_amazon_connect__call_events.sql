@@ -37,7 +37,7 @@ final as (
         source,
         call_id,
         (row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by event_at, contact_number, turn
         ))::integer as event_number,
         'contacts' as record,

@@ -69,7 +69,7 @@ calls as (
         min(initiated_at) as arrived_at,
         max(disconnected_at) as ended_at
     from contacts
-    group by source, business_day, call_id
+    group by call_id, source, business_day
 ),
 
 final as (

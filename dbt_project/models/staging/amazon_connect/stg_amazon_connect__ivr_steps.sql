@@ -16,7 +16,7 @@ final as (
         source,
         call_id,
         (row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by connected_to_system_at, contact_number
         ))::integer as step_number,
         case when self_service = 'bot' then 'bot' else 'ivr' end as channel,

@@ -8,7 +8,7 @@ final as (
         source,
         call_id,
         (row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by enqueued_at, contact_number
         ))::integer as visit_number,
         queue_id,

@@ -14,7 +14,7 @@ placed as (
         bool_or(initiation_method like 'CALLBACK%') over whole_call as is_callback
     from contacts
     window whole_call as (
-        partition by source, business_day, call_id
+        partition by call_id, source, business_day
         order by contact_number
         rows between unbounded preceding and unbounded following
     )
@@ -41,7 +41,7 @@ surveys as (
         max(survey_answered_at) as answered_at
     from placed
     where survey_type is not null
-    group by source, business_day, call_id, survey_type
+    group by call_id, source, business_day, survey_type
 ),
 
 final as (

@@ -28,7 +28,7 @@ cel as (
 cdr as (
     select
         *,
-        event_at > min(event_at) over (partition by source, business_day, call_id) as is_later
+        event_at > min(event_at) over (partition by call_id, source, business_day) as is_later
     from {{ ref('base_asterisk__cdr_records') }}
 ),
 
@@ -88,7 +88,7 @@ parts as (
 best as (
     select
         *,
-        min(rank) over (partition by source, business_day, call_id) as best_rank
+        min(rank) over (partition by call_id, source, business_day) as best_rank
     from parts
 ),
 
@@ -99,7 +99,7 @@ ordered as (
     select
         *,
         row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by connected_at, rank, visit_number, agent_id
         ) as position
     from best
@@ -116,7 +116,7 @@ marked as (
     from ordered
     window
         in_call as (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by position
         )
 ),
@@ -125,7 +125,7 @@ numbered as (
     select
         *,
         sum(is_start) over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by position
         ) as connection_of_call
     from marked
@@ -147,7 +147,7 @@ connections as (
         (array_agg(ended_at order by rank) filter (where ended_at is not null))[1] as ended_at,
         min(visit_number) as visit_number
     from numbered
-    group by source, business_day, call_id, connection_of_call
+    group by call_id, source, business_day, connection_of_call
 ),
 
 final as (
@@ -155,7 +155,7 @@ final as (
         connections.source,
         connections.call_id,
         (row_number() over (
-            partition by connections.source, connections.business_day, connections.call_id
+            partition by connections.call_id, connections.source, connections.business_day
             order by connections.connected_at, connections.visit_number, connections.agent_id
         ))::integer as connection_number,
         connections.queue_id,

@@ -33,7 +33,7 @@ final as (
         source,
         call_id,
         (row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by offered_at, ended_at, row_hash
         ))::integer as offer_number,
         queue_id,

@@ -8,7 +8,7 @@ final as (
         source,
         call_id,
         (row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             -- The clock ticks in seconds: within one, what began before comes first, so that a
             -- conversation ends before the next queue is entered; the log's bytes decide the rest.
             order by event_at, began_at, event = 'WRAPUPSTART', row_hash

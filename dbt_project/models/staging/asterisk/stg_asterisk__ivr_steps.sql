@@ -50,14 +50,14 @@ seen as (
         max(call_channel) over of_the_call as channel,
         max(call_outcome) over of_the_call as outcome
     from parts
-    window of_the_call as (partition by source, business_day, call_id)
+    window of_the_call as (partition by call_id, source, business_day)
 ),
 
 steps as (
     select
         *,
         lead(position) over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by position
         ) is null as is_last
     from seen
@@ -69,7 +69,7 @@ final as (
         source,
         call_id,
         (row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by position
         ))::integer as step_number,
         case

@@ -44,7 +44,7 @@ single as (
         least(
             ended_at,
             lead(started_at) over (
-                partition by source, business_day, agent_id
+                partition by agent_id, source, business_day
                 order by started_at, began_at
             )
         ) as ended_at

@@ -8,8 +8,8 @@ with legs as (
 placed as (
     select
         *,
-        leg_number = min(leg_number) over (partition by source, business_day, call_id) as is_first,
-        leg_number = max(leg_number) over (partition by source, business_day, call_id) as is_last
+        leg_number = min(leg_number) over (partition by call_id, source, business_day) as is_first,
+        leg_number = max(leg_number) over (partition by call_id, source, business_day) as is_last
     from legs
     where superseded_by is null
 ),
@@ -46,7 +46,7 @@ final as (
         source,
         call_id,
         (row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by event_at, leg_number, place
         ))::integer as event_number,
         'legs' as record,

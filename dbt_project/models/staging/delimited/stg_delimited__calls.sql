@@ -49,7 +49,7 @@ calls as (
         ) as ended_at
     from legs
     where superseded_by is null
-    group by source, business_day, call_id
+    group by call_id, source, business_day
 ),
 
 final as (

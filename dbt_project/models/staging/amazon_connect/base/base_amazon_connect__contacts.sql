@@ -58,12 +58,12 @@ placed as (
     from spoken
     window
         in_order as (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by event_at, (contact_id <> call_id), disconnected_at, contact_id
         ),
         -- Of several contacts that follow the same one, the last decides.
         whole_call as (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by event_at, (contact_id <> call_id), disconnected_at, contact_id
             rows between unbounded preceding and unbounded following
         )

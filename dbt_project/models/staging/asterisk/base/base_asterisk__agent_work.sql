@@ -11,7 +11,7 @@ visits as (
         visits.*,
         sources.time_zone,
         lead(visits.entered_at) over (
-            partition by visits.source, visits.business_day, visits.call_id
+            partition by visits.call_id, visits.source, visits.business_day
             order by visits.visit_number
         ) as next_entered_at
     from {{ ref('base_asterisk__visits') }} as visits

@@ -179,7 +179,7 @@ grouped as (
         max(ended_at) filter (where rank = 3) as cdr_ended_at,
         max(ended_at) as ended_at
     from present
-    group by source, business_day, call_id
+    group by call_id, source, business_day
 ),
 
 judged as (

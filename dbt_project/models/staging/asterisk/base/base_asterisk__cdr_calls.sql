@@ -39,7 +39,7 @@ grouped as (
         -- The caller's channel lives as long as the call; those of others may outlive it.
         coalesce(max(ended_at) filter (where is_caller), max(ended_at)) as ended_at
     from records
-    group by source, business_day, call_id
+    group by call_id, source, business_day
 ),
 
 measured as (

@@ -11,14 +11,14 @@ called as (
         first_value(direction) over from_its_first_channel as call_direction,
         coalesce(
             bool_or(application_kind = 'queue') over (
-                partition by source, business_day, call_id
+                partition by call_id, source, business_day
             ),
             false
         ) as has_queue
     from records
     window
         from_its_first_channel as (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by coalesce(unique_id <> call_id, true), event_at, sequence, row_hash
         )
 ),
@@ -52,7 +52,7 @@ told_apart as (
     select
         *,
         bool_or(has_answer and not is_local) over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
         ) as has_device
     from answered
 ),
@@ -72,7 +72,7 @@ final as (
         disposition,
         peer_channel,
         (row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by is_caller, ended_at, event_at, sequence, row_hash
         ))::integer as position,
         duration_seconds,

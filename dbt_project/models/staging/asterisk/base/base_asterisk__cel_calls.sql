@@ -126,7 +126,7 @@ grouped as (
             as hung_up_at,
         max(event_at) filter (where event = 'LINKEDID_END') as over_at
     from parts
-    group by source, business_day, call_id
+    group by call_id, source, business_day
 ),
 
 -- Which part of a call is the last one, and who ended it there, is all that CEL says of its

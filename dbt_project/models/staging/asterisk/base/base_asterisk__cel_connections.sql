@@ -7,7 +7,7 @@ bounds as (
     select
         *,
         min(event_at) filter (where event in ('BRIDGE_EXIT', 'HANGUP', 'CHAN_END')) over (
-            partition by source, business_day, call_id, unique_id
+            partition by call_id, source, business_day, unique_id
             order by position
             rows between 1 following and unbounded following
         ) as left_at
@@ -44,7 +44,7 @@ connections as (
         min(event_at) filter (where event = 'BRIDGE_ENTER') as connected_at,
         max(left_at) filter (where event = 'BRIDGE_ENTER') as ended_at
     from bounds
-    group by source, business_day, call_id, unique_id
+    group by call_id, source, business_day, unique_id
 ),
 
 -- A Local channel stands between the caller and an agent's device until both are joined: where the
@@ -52,7 +52,7 @@ connections as (
 told_apart as (
     select
         *,
-        bool_or(not is_local) over (partition by source, business_day, call_id) as has_device
+        bool_or(not is_local) over (partition by call_id, source, business_day) as has_device
     from connections
     where connected_at is not null
 ),

@@ -32,14 +32,14 @@ called as (
         first_value(direction) over from_its_first_channel as call_direction,
         coalesce(
             bool_or(application_kind = 'queue') over (
-                partition by source, business_day, call_id
+                partition by call_id, source, business_day
             ),
             false
         ) as has_queue
     from turned
     window
         from_its_first_channel as (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by coalesce(unique_id <> call_id, true), event_at, turn, row_hash
         )
 ),
@@ -62,7 +62,7 @@ final as (
         hangup_party,
         row_hash,
         (row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by event_at, turn, row_hash
         ))::integer as position,
         -- Colleagues talk to each other, and call customers; who waits in a queue is served.

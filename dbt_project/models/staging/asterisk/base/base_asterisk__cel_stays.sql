@@ -8,7 +8,7 @@ bounds as (
     select
         *,
         lead(event_at) over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by position
         ) as left_at
     from events

@@ -128,7 +128,7 @@ calls as (
         min(entered_at) as entered_at,
         max(event_at) filter (where is_of_call) as ended_at
     from parts
-    group by source, business_day, call_id
+    group by call_id, source, business_day
     having bool_or(is_of_call)
 ),
 

@@ -47,8 +47,8 @@ timed as (
         *,
         case
             when
-                min(unit_id) over (partition by source, business_day, call_id, event_at)
-                = max(unit_id) over (partition by source, business_day, call_id, event_at)
+                min(unit_id) over (partition by call_id, source, business_day, event_at)
+                = max(unit_id) over (partition by call_id, source, business_day, event_at)
                 then line_number
         end as line_in_second,
         case
@@ -78,7 +78,7 @@ ordered as (
         count(*) filter (where step in ('answer', 'depart')) over later as others_later
     from timed
     window
-        whole as (partition by source, business_day, call_id, queue_id),
+        whole as (partition by call_id, source, business_day, queue_id),
         in_queue as (whole order by event_at, line_in_second, turn, line_number, row_hash),
         so_far as (in_queue rows between unbounded preceding and current row),
         later as (in_queue rows between 1 following and unbounded following)
@@ -119,7 +119,7 @@ numbered as (
     select
         *,
         sum(is_start) over (
-            partition by source, business_day, call_id, queue_id
+            partition by call_id, source, business_day, queue_id
             order by position
         ) as visit_of_queue
     from marked
@@ -159,7 +159,7 @@ grouped as (
         (array_agg(talk_seconds order by position) filter (where step = 'finish'))[1]
             as finish_talk
     from numbered
-    group by source, business_day, call_id, queue_id, visit_of_queue
+    group by call_id, source, business_day, queue_id, visit_of_queue
 ),
 
 -- Ruling 4: what has an end and no start began as much earlier as it reports.
@@ -267,7 +267,7 @@ final as (
         source,
         call_id,
         (row_number() over (
-            partition by source, business_day, call_id
+            partition by call_id, source, business_day
             order by
                 entered_at,
                 first_line_in_second,
