@@ -159,6 +159,7 @@ def test_an_emptied_candidate_is_never_published(
     fill(things, (DAY, "a", "CN-GD", 1))
     transform.mark(settings, [DAY], "test")
     transform.publish(settings, audited(things, settings))
+    fill(things, (DAY, "a", "CN-GD", 2))
     transform.mark(settings, [DAY], "test")
     build_id = audited(things, settings)
     things.execute("truncate candidate.fct_things")
@@ -167,6 +168,27 @@ def test_an_emptied_candidate_is_never_published(
         transform.publish(settings, build_id)
     assert [row[1] for row in published(things)] == ["a"]
     assert transform.claim(settings) is not None, "the day must be built again"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["delete from marts.fct_things", "update marts.fct_things set region_code = 'CN-SH'",
+     "update marts.fct_things set thing_key = 'b'"],
+)  # fmt: skip
+def test_what_is_published_is_what_was_audited(
+    things: psycopg.Connection, settings: Settings, damage: str
+) -> None:
+    """Also where the seals of both builds say that nothing has changed."""
+    fill(things, (DAY, "a", "CN-GD", 1))
+    transform.mark(settings, [DAY], "test")
+    transform.publish(settings, audited(things, settings))
+    good = published(things)
+    things.execute(damage.encode())
+    things.commit()
+    transform.mark(settings, [DAY], "test")
+    report = transform.publish(settings, audited(things, settings))
+    assert report.inserted_rows == 1
+    assert published(things) == good
 
 
 def test_rows_that_land_during_a_build_are_built_next(

@@ -372,15 +372,15 @@ def _split(connection: psycopg.Connection, build_id: int, problem: str) -> None:
 
 def audit(settings: Settings, build_id: int, report: Report = print) -> dict[date, str]:
     """Seal the candidates and audit them; returns the days that must not be published, and why."""
-    # Great Expectations takes seconds to import, and only this step needs it.
-    from callhouse import quality
-
     with _only_one(settings) as connection:
         _check_status(connection, build_id, "built", "audited")
         _check_candidates(connection, build_id)
         # Both only read the candidates, which nobody changes as long as the lock is held.
         with ThreadPoolExecutor(max_workers=1) as pool:
             sealed = pool.submit(_seal, settings, build_id)
+            # Great Expectations takes seconds to import, and only this step needs it.
+            from callhouse import quality
+
             outcome = quality.audit(settings, build_id, report)
             sealed.result()
         failures = {day: outcome.failures_of(day) for day in outcome.failing_days}

@@ -469,6 +469,57 @@ language sql set search_path = pg_catalog as $$
         )
 $$;
 
+-- The days of a relation by day whose published rows are not those that a build has sealed. Where
+-- the seals say that nothing has changed, the rows are read all the same: what is published has to
+-- be what was audited, whatever has happened to it. That costs a quarter of a comparison.
+create or replace function ops.changed_days(wanted_build bigint, wanted_relation text, days date [])
+returns date []
+language plpgsql stable set search_path = pg_catalog as $$
+declare
+    changed date[];
+    alike date[];
+begin
+    select
+        coalesce(array_agg(s.business_day) filter (where not is_alike), '{}'),
+        coalesce(array_agg(s.business_day) filter (where is_alike), '{}')
+    into changed, alike
+    from (
+        select
+            new.business_day,
+            (new.row_count, new.checksum)
+            is not distinct from (old.row_count, old.checksum) as is_alike
+        from ops.seals as new
+        inner join ops.builds as b on new.build_id = b.build_id
+        left join ops.published_days as p
+            on new.business_day = p.business_day and b.lane = p.lane
+        left join ops.seals as old
+            on
+                p.build_id = old.build_id
+                and new.relation = old.relation
+                and new.business_day = old.business_day
+        where
+            new.build_id = wanted_build
+            and new.relation = wanted_relation
+            and new.business_day = any(days)
+    ) as s;
+    return array(
+        select unnest(changed)
+        union all
+        select s.business_day
+        from ops.seals as s
+        left join ops.fingerprint('marts', wanted_relation, alike) as f
+            on s.business_day = f.business_day
+        where
+            s.build_id = wanted_build
+            and s.relation = wanted_relation
+            and s.business_day = any(alike)
+            and (s.row_count, s.checksum)
+            is distinct from (coalesce(f.row_count, 0), coalesce(f.checksum, 0))
+        order by 1
+    );
+end
+$$;
+
 -- Publish the sealed days of a build that are not held; one transaction for all relations.
 create or replace function ops.publish(wanted_build bigint) returns void
 language plpgsql set search_path = pg_catalog as $$
@@ -482,6 +533,7 @@ declare
     same_row text;
     same_key text;
     day_filter text;
+    has_rows boolean;
     deleted bigint;
     inserted bigint;
 begin
@@ -497,25 +549,14 @@ begin
     where d.build_id = wanted_build and not d.is_held;
 
     for mart in select * from ops.marts where lane = wanted_lane order by relation loop
+        deleted := 0;
         changed_days := days;
         if mart.is_by_day then
             perform ops.ensure_month(mart.relation, months.first_day)
             from (select distinct date_trunc('month', d)::date as first_day from unnest(days) as d)
                 as months;
-            -- What readers see is what was sealed already: nothing is taken from the candidates. Of a
-            -- day that is built again this holds for most relations, or all, and to read a day once
-            -- costs a quarter of comparing it row by row, from both sides.
-            select coalesce(array_agg(s.business_day order by s.business_day), '{}')
-            into changed_days
-            from ops.seals as s
-            left join ops.fingerprint('marts', mart.relation, days) as f
-                on s.business_day = f.business_day
-            where
-                s.build_id = wanted_build
-                and s.relation = mart.relation
-                and s.business_day = any(days)
-                and (s.row_count, s.checksum)
-                is distinct from (coalesce(f.row_count, 0), coalesce(f.checksum, 0));
+            changed_days := ops.changed_days(wanted_build, mart.relation, days);
+            -- What readers see is what was sealed: nothing is taken from the candidates.
             if cardinality(changed_days) = 0 then
                 insert into ops.publications (build_id, relation, deleted_rows, inserted_rows)
                 values (wanted_build, mart.relation, 0, 0);
@@ -553,34 +594,56 @@ begin
             when mart.is_by_day then format('= any(%L::date[])', changed_days::text)
         end;
 
+        -- Where nothing is published yet there is nothing to compare with.
         execute format(
-            $sql$
-                delete from marts.%1$I as m
-                where %2$s not exists (
-                    select 1 from candidate.%1$I as c where %3$s and %4$s
-                )
-            $sql$,
-            mart.relation, coalesce('m.business_day ' || day_filter || ' and', ''),
-            same_key, same_row
-        );
-        get diagnostics deleted = row_count;
+            'select exists (select from marts.%I as m %s)',
+            mart.relation, coalesce('where m.business_day ' || day_filter, '')
+        ) into has_rows;
+        if has_rows then
+            -- Both sides are read once; a row that changed has a place on either.
+            execute format(
+                $sql$
+                    create temp table changed_rows on commit drop as
+                    select m.part, m.place as old_place, c.place as new_place
+                    from (
+                        select tableoid as part, ctid as place, %2$s from marts.%1$I as m %5$s
+                    ) as m
+                    full join (
+                        select ctid as place, %2$s from candidate.%1$I as c %6$s
+                    ) as c on %3$s
+                    where m.place is null or c.place is null or not (%4$s)
+                $sql$,
+                mart.relation, column_list, same_key, same_row,
+                coalesce('where m.business_day ' || day_filter, ''),
+                coalesce('where c.business_day ' || day_filter, '')
+            );
+            execute format(
+                $sql$
+                    delete from marts.%1$I as m using pg_temp.changed_rows as d
+                    where m.tableoid = d.part and m.ctid = d.old_place %2$s
+                $sql$,
+                mart.relation, coalesce('and m.business_day ' || day_filter, '')
+            );
+            get diagnostics deleted = row_count;
+        end if;
         execute format(
-            $sql$
-                insert into marts.%1$I (%2$s)
-                select %2$s from candidate.%1$I as c
-                where %3$s not exists (
-                    select 1 from marts.%1$I as m where %4$s %5$s
-                )
-                %6$s
-            $sql$,
-            mart.relation, column_list, coalesce('c.business_day ' || day_filter || ' and', ''),
-            same_key, coalesce('and m.business_day ' || day_filter, ''),
+            'insert into marts.%1$I (%2$s) select %2$s from candidate.%1$I as c %3$s %4$s',
+            mart.relation, column_list,
+            case
+                when has_rows
+                    then 'inner join pg_temp.changed_rows as d on c.ctid = d.new_place'
+                else coalesce('where c.business_day ' || day_filter, '')
+            end,
             -- The rows of a day lie together: scattered over its month they would cost a later
             -- build of the day as many pages as the month has.
-            case when cardinality(changed_days) > 1 and mart.is_by_day
-                then 'order by c.business_day' else '' end
+            case
+                when mart.is_by_day and cardinality(changed_days) > 1
+                    then 'order by c.business_day'
+                else ''
+            end
         );
         get diagnostics inserted = row_count;
+        drop table if exists pg_temp.changed_rows;
         insert into ops.publications (build_id, relation, deleted_rows, inserted_rows)
         values (wanted_build, mart.relation, deleted, inserted);
     end loop;
