@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 
 import psycopg
 import pytest
 
-from callhouse import transform
+from callhouse import transform, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.runner import postgres
 from callhouse.security import login_password, people
 from callhouse.settings import Settings
 from callhouse.transform import marts
 
+PUBLISH = Path(warehouse.__file__).with_name("publish.sql")
 DAY, NEXT_DAY = date(2026, 10, 31), date(2026, 11, 1)
 MART = marts.Mart(
     name="fct_things",
@@ -189,6 +191,30 @@ def test_what_is_published_is_what_was_audited(
     report = transform.publish(settings, audited(things, settings))
     assert report.inserted_rows == 1
     assert published(things) == good
+
+
+def test_seals_of_an_older_version_are_made_anew(
+    things: psycopg.Connection, settings: Settings
+) -> None:
+    """They are sums of another hash: every day would have changed with the upgrade."""
+    fill(things, (DAY, "a", "CN-GD", 1), (NEXT_DAY, "b", "CN-GD", 2))
+    transform.mark(settings, [DAY, NEXT_DAY], "test")
+    transform.publish(settings, audited(things, settings))
+    things.execute("update ops.seals set checksum = 1")
+    things.execute(
+        "create function ops.fingerprint(text, boolean) returns integer language sql return 1"
+    )
+    things.commit()
+    with warehouse.connect(settings, "postgres") as superuser:
+        superuser.execute(PUBLISH.read_bytes())
+    fill(things, (DAY, "a", "CN-GD", 1), (NEXT_DAY, "b", "CN-GD", 3))
+    transform.mark(settings, [DAY, NEXT_DAY], "test")
+    report = transform.publish(settings, audited(things, settings))
+    assert (report.inserted_rows, report.deleted_rows) == (1, 1)
+    revisions: dict[date, int] = dict(
+        things.execute("select business_day, revision from ops.published_days").fetchall()
+    )
+    assert revisions == {DAY: 1, NEXT_DAY: 2}
 
 
 def test_rows_that_land_during_a_build_are_built_next(
