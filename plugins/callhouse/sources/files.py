@@ -13,7 +13,7 @@ from typing import IO, Self
 
 from callhouse.sources.contract import FileLayout, Inspection, RefusedError
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 # A text file has line ends; 64 MiB without one is something else.
 LONGEST_LINE = 64 << 20
 MAGIC = {b"PK\x03\x04": "a zip archive", b"7z\xbc\xaf": "a 7-Zip archive", b"BZh": "bzip2",
