@@ -392,9 +392,13 @@ def test_only_duplicates_make_no_day_dirty(
     assert one(connection, "select count(*) from ops.dirty_marks") == (0,)
 
 
+@pytest.mark.parametrize("remembered", [landing.MOST_HASHES, 5])
 def test_a_key_twice_in_one_file_loses_no_call(
-    settings: Settings, connection: psycopg.Connection, tmp_path: Path
-) -> None:
+    settings: Settings, connection: psycopg.Connection, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, remembered: int,
+) -> None:  # fmt: skip
+    """Also in a file with more rows than are remembered: the server finds them."""
+    monkeypatch.setattr(landing, "MOST_HASHES", remembered)
     other = LINES[1].replace("\t180\t", "\t99\t")
     result = land(settings, bank_file(tmp_path, [*LINES, other, LINES[1], other]))
     assert (result.read, result.staged, result.duplicates) == (14, 12, 2)

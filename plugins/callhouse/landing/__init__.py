@@ -43,6 +43,8 @@ from callhouse.sources.contract import (
 
 # From this many rows on, a file without one readable row has a wrong mapping, not bad rows.
 WRONG_MAPPING_ROWS = 20
+# Rows of a file whose hashes are remembered, of 16 bytes; of more, the server has to look itself.
+MOST_HASHES = 10_000_000
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 STABLE_SECONDS = 2.0
 # No upload stalls for longer.
@@ -189,6 +191,29 @@ def _record_refusal(
 
 
 @dataclass
+class _Hashes:
+    """64-bit hashes of a file's rows: whether some row may be there twice."""
+
+    parts: list[pl.Series] = field(default_factory=list)
+    rows: int = 0
+
+    def add(self, part: pl.Series) -> None:
+        """Take the hashes of a block; of a very long file they are forgotten."""
+        self.rows += part.len()
+        self.parts.append(part)
+        if self.rows > MOST_HASHES:
+            self.parts.clear()
+
+    @property
+    def may_repeat(self) -> bool:
+        """By chance (once in 10⁷ files of a million rows), or where too many came to remember."""
+        if self.rows > MOST_HASHES:
+            return True
+        whole = pl.concat(self.parts) if self.parts else pl.Series([], dtype=pl.UInt64)
+        return bool(whole.n_unique() < whole.len())
+
+
+@dataclass
 class _Tally:
     """Running totals of one file."""
 
@@ -202,9 +227,9 @@ class _Tally:
     older_days: set[datetime.date] = field(default_factory=set)
     newest_event: int | None = None  # microseconds since 1970, of records that reach other days
     members: dict[str, set[str]] = field(default_factory=dict)
-    # 16 bytes per row decide whether the settling SQL has to look for repeated rows and keys.
-    hashes: list[pl.Series] = field(default_factory=list)
-    keys: list[pl.Series] = field(default_factory=list)
+    # They decide whether the settling SQL has to look for repeated rows and keys.
+    hashes: _Hashes = field(default_factory=lambda: _Hashes())
+    keys: _Hashes = field(default_factory=lambda: _Hashes())
 
 
 class Unit:
@@ -315,8 +340,8 @@ class Unit:
             self.unit_id,
             found.days,
             found.older_days,
-            has_same_rows=_repeats(self.tally.hashes),
-            has_same_keys=_repeats(self.tally.keys),
+            has_same_rows=self.tally.hashes.may_repeat,
+            has_same_keys=self.tally.keys.may_repeat,
             is_newest=is_newest,
             is_latest=self.is_latest,
             is_small=self.tally.copied <= store.SMALL_UNIT_ROWS,
@@ -482,9 +507,9 @@ class Unit:
             tally.older_days |= store.days_with_rows(
                 side, self.record.table, self.record.day, self.feed.name, around
             )
-        tally.hashes.append(rows.get_column("row_hash").hash())
+        tally.hashes.add(rows.get_column("row_hash").hash())
         if self.record.key:
-            tally.keys.append(rows.select(pl.struct(self.record.key).hash()).to_series())
+            tally.keys.add(rows.select(pl.struct(self.record.key).hash()).to_series())
         return rows
 
     def _close_entry(self, days: list[datetime.date], settlement: store.Settlement) -> UnitResult:
@@ -534,12 +559,6 @@ def _ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator[Bat
     while batch := coming.result():
         coming = reader.submit(next, batches, None)
         yield batch
-
-
-def _repeats(parts: list[pl.Series]) -> bool:
-    """Whether some 64-bit hash is there twice (by chance: once in 10⁷ files of a million rows)."""
-    whole = pl.concat(parts) if parts else pl.Series([], dtype=pl.UInt64)
-    return bool(whole.n_unique() < whole.len())
 
 
 # ------------------------------------------------------------------------------ drop folders
