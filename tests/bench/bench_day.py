@@ -3,8 +3,9 @@
 Run: `python -m pytest -s tests/bench/bench_day.py`. Calls: CALLHOUSE_BENCH_CALLS (130,000), with
 agents' states, offers, steps, plans and surveys; CALLHOUSE_BENCH_FILES names the files to take of
 them (`*`; `calls_*,agents.csv,queues.csv` is calls alone). The goal is 10 s by the clock and 5 CPU
-seconds of PostgreSQL. Measured are a day of which nothing has changed, and one of which each 300th
-record comes late. Yardstick, in the same run: what the server takes to copy the day's rows once.
+seconds of PostgreSQL. Measured are a day of which nothing has changed, and one of which the last
+of 300 parts of its records comes late. Yardstick, in the same run: what the server takes to copy
+the day's rows once.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from callhouse.transform import dbt
 CALLS = int(os.environ.get("CALLHOUSE_BENCH_CALLS", "130000"))
 FILES = os.environ.get("CALLHOUSE_BENCH_FILES", "*").split(",")
 REPEATS = 3
-LATE = 300  # one record of as many comes late, each time
+LATE = 300  # one of as many parts of the records comes late, each time
 WALL, SERVER = 10.0, 5.0
 DAY = date(2026, 10, 27)
 
@@ -130,7 +131,7 @@ def test_a_large_day_is_built_again(
     print(f"\n{calls:,} calls, {rows:,} rows in the marts, which cost {copied:.1f} CPU s to copy")
     tell("first time", [first])
     wall, cpu = tell("nothing has changed", unchanged)
-    tell(f"{REPEATS} times one record of {LATE} came late", late_records)
+    tell(f"{REPEATS} times the last of {LATE} parts came late", late_records)
     print(f"CPU of PostgreSQL: {cpu / copied:.1f} times that of copying the rows")
     assert wall <= WALL
     assert cpu <= SERVER

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import Engine, event
 
 from callhouse import quality, warehouse
 from callhouse.errors import CallhouseError
@@ -118,6 +119,24 @@ def test_good_days_pass(settings: Settings, build_id: int) -> None:
         ).fetchone()
     assert counts == (len(report.results), len(report.results), 0)
     assert lines[-1].startswith("4 of 4 days pass")
+
+
+def test_nothing_is_fetched_but_names_and_numbers(settings: Settings, build_id: int) -> None:
+    """Left to itself the library asks for all rows of a batch, and of each check's query."""
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_context: object) -> None:
+        sent.append(statement)
+
+    event.listen(Engine, "after_cursor_execute", note)
+    try:
+        quality.audit(settings, build_id)
+    finally:
+        event.remove(Engine, "after_cursor_execute", note)
+    ours = [s for s in sent if s.startswith("select ") and "business_day" in s]
+    assert ours and all(s.endswith(" limit 0") for s in ours), ours
+    numbers = [s for s in sent if "unexpected_row_count" in s]
+    assert numbers and len(numbers) == len(set(numbers))
 
 
 def test_audit_may_be_repeated(settings: Settings, build_id: int) -> None:

@@ -228,8 +228,8 @@ class _Tally:
     newest_event: int | None = None  # microseconds since 1970, of records that reach other days
     members: dict[str, set[str]] = field(default_factory=dict)
     # They decide whether the settling SQL has to look for repeated rows and keys.
-    hashes: _Hashes = field(default_factory=lambda: _Hashes())
-    keys: _Hashes = field(default_factory=lambda: _Hashes())
+    hashes: _Hashes = field(default_factory=_Hashes)
+    keys: _Hashes = field(default_factory=_Hashes)
 
 
 class Unit:
