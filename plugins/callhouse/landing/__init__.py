@@ -416,6 +416,8 @@ class Unit:
         """Parse one block and encode another while the server takes a third."""
         with ExitStack() as stack:
             side, for_callers = self._side(stack), self._side(stack, 1)
+            if self.record.heads:
+                heads.begin(self.connection)
             writer, keeper = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
             partitions = store.Partitions(side, self.record.table, is_live=self.is_live)
             sending: Future[None] | None = None
@@ -428,12 +430,13 @@ class Unit:
                 saving = keeper.submit(self.save_callers, for_callers, self.callers.take_found())
                 if self.record.partitioned:
                     partitions.ensure(self.tally.days)
-                block = ("", b"")
+                blocks = []
                 if rows.height:
-                    block = store.encode(rows, self.record, self.feed.name, self.unit_id)
+                    blocks = [store.encode(rows, self.record, self.feed.name, self.unit_id),
+                              heads.first_events(rows, self.record)]  # fmt: skip
                 if sending:
                     sending.result()
-                sending = writer.submit(self._send, *block, batch.rejected)
+                sending = writer.submit(self._send, blocks, batch.rejected)
                 if self.progress:
                     self.progress(self.file.name, self.tally.read, batch.position)
             if sending:
@@ -452,9 +455,10 @@ class Unit:
             return self.connections.side(number)
         return stack.enter_context(warehouse.connect(self.settings, autocommit=True))
 
-    def _send(self, statement: str, data: bytes, rejected: list[Rejected]) -> None:
-        if data:
-            store.copy(self.connection, statement, data)
+    def _send(self, blocks: list[tuple[str, bytes]], rejected: list[Rejected]) -> None:
+        for statement, data in blocks:
+            if data:
+                store.copy(self.connection, statement, data)
         self.set_aside(rejected)
 
     def save_callers(self, connection: psycopg.Connection, found: list[Found]) -> None:

@@ -155,7 +155,9 @@ class QueueLog(LineFile):
         contents = dict(kept) if bad.height else {}
         for number, code, reason in bad.iter_rows():
             rejected.append(self._rejected(number, code, reason, contents[number]))
-        rows = frame.join(bad, on="line_number", how="anti", maintain_order="left")
+        rows = frame
+        if bad.height:
+            rows = frame.join(bad, on="line_number", how="anti", maintain_order="left")
         return Batch(
             rows.drop("epoch", "layout", "fields"),
             rejected,
@@ -224,7 +226,7 @@ def _typed(lines: list[tuple[int, bytes]], zone: str) -> pl.DataFrame:
         pl.when(is_entry & ~caller.is_in(NO_CALLER)).then(caller).alias("caller"),
         is_free.alias("is_free"),
     )
-    frame = frame.with_columns(*map(_duration, DURATIONS)).unnest(DURATIONS).with_columns(
+    frame = _with_durations(frame).with_columns(
         *(
             pl.when(is_entry & pl.lit(name in ("data2", "data4", "data5"))).then(None)
             .when("is_free").then(_masked(name)).otherwise(pl.col(name))
@@ -253,23 +255,45 @@ def _typed(lines: list[tuple[int, bytes]], zone: str) -> pl.DataFrame:
     ).drop("is_garbled", *(f"{name}_text" for name in DURATIONS))  # fmt: skip
 
 
-def _duration(name: str) -> pl.Expr:
-    """`<name>_text` and `<name>_seconds` of the events that report such a duration."""
-    text = pl.lit(None, pl.String)
-    unit = pl.lit(1.0)
-    for event, layout in LAYOUTS.items():
-        number = getattr(layout, name)
-        if number is not None:
-            is_it = pl.col("layout") == event
-            text = pl.when(is_it).then(pl.col(f"data{number}")).otherwise(text)
-            if name == "ring" and layout.ring_unit != 1.0:
-                unit = pl.when(is_it).then(pl.lit(layout.ring_unit)).otherwise(unit)
-    # A fifth field holds all that follows: the duration is its first part.
-    text = text.str.split("|").list.first().str.strip_chars()
-    text = pl.when(text != "").then(text)
-    value = pl.when(text.str.contains(NUMBER)).then(text).cast(pl.Float64, strict=False) * unit
-    value = pl.when(value < LONGEST_SECONDS).then(value)
-    return pl.struct(text.alias(f"{name}_text"), value.alias(f"{name}_seconds")).alias(name)
+def _with_durations(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with `<name>_text` and `<name>_seconds` of the events that report such durations.
+
+    Step by step: an expression that stands in another twice is worked out twice.
+    """
+    texts, units = [], {}
+    for name in DURATIONS:
+        text, unit = pl.lit(None, pl.String), pl.lit(1.0)
+        for event, layout in LAYOUTS.items():
+            number = getattr(layout, name)
+            if number is not None:
+                is_it = pl.col("layout") == event
+                text = pl.when(is_it).then(_reported(number)).otherwise(text)
+                if name == "ring" and layout.ring_unit != 1.0:
+                    unit = pl.when(is_it).then(pl.lit(layout.ring_unit)).otherwise(unit)
+        texts.append(text.replace("", None).alias(f"{name}_text"))
+        units[name] = unit
+    return (
+        frame.with_columns(texts)
+        .with_columns(
+            (
+                pl.when(pl.col(f"{name}_text").str.contains(NUMBER))
+                .then(pl.col(f"{name}_text"))
+                .cast(pl.Float64, strict=False)
+                * unit
+            ).alias(f"{name}_seconds")
+            for name, unit in units.items()
+        )
+        .with_columns(
+            pl.when(pl.col(f"{name}_seconds") < LONGEST_SECONDS).then(pl.col(f"{name}_seconds"))
+            for name in DURATIONS
+        )
+    )
+
+
+def _reported(number: int) -> pl.Expr:
+    """A data field; the fifth holds all that follows, of which the first part is meant."""
+    text = pl.col(f"data{number}")
+    return text.str.extract(r"^([^|]*)").str.strip_chars() if number == len(DATA) else text
 
 
 def _masked(name: str) -> pl.Expr:
