@@ -513,3 +513,18 @@ def test_objects_are_found_whatever_stands_in_and_between_them(
     rows, rejected = of_bytes(tmp_path_factory.mktemp("objects"), "".join(parts).encode())
     assert rejected == []
     assert rows["contact_id"].to_list() == [f"id{number}" for number in range(len(parts))]
+
+
+NUMBERS = ("1e400", "-0", "-0.0", "1E5", "9" * 30, "9" * 5000, "01", "1.", "NaN", "0.1", "4.9e-324")
+TEXTS = (r'"\ud800"', r'"\ud83d\ude00"', '"\x01"', '"\x7f"', '"\udcff"', r'"\u0000"', '"é"')
+
+
+@pytest.mark.parametrize("value", [*NUMBERS, *TEXTS, "[{}]", "{", "null", ' {"b": 1} '])
+def test_an_object_is_read_alike_alone_and_among_others(tmp_path: Path, value: str) -> None:
+    """Two ways to read one: each gives the same row, or says the same of it."""
+    body = json.dumps(CONTACT | {"Note": "?"}).replace('"?"', value)
+    line = body.encode("utf-8", "surrogateescape")
+    alone, set_aside = of_bytes(tmp_path, line + b"\n")
+    among, set_aside_too = of_bytes(tmp_path, line + b",\n")
+    assert alone.equals(among)
+    assert [row.code for row in set_aside] == [row.code for row in set_aside_too]

@@ -184,33 +184,65 @@ where not (select sec.sees_aggregates())
 group by
     days.business_day, days.source, d.dimension, d.member, days.week_start, days.month_start;
 
--- One row per whole week, source, dimension and member of groups, beside the week before. Weeks of
+-- One row per whole week, source, dimension and member of groups, beside the week before; of the
+-- last fourteen weeks of each source: who asks for the newest one need not wait for years. Weeks of
 -- which a day is missing are compared with nothing: they would look like a fall.
 create or replace view bi.agg_group_changes_weekly with (security_invoker, security_barrier) as
-with weeks as (
-    select
-        source,
-        week_start
-    from bi.agg_summary_daily
-    where dimension = 'all'
-    group by source, week_start
-    having count(distinct business_day) = 7
+with recent as (
+    select g.*
+    from (
+        select
+            source,
+            max(business_day) as last_day
+        from bi.source_days
+        group by source
+    ) as newest
+    cross join lateral (
+        select
+            source,
+            week_start,
+            dimension,
+            member,
+            max(member_name) as member_name,
+            count(distinct business_day) as days,
+            coalesce(sum(calls_offered), 0)::bigint as calls_offered,
+            coalesce(sum(calls_abandoned), 0)::bigint as calls_abandoned,
+            coalesce(sum(answered_within_target), 0)::bigint as answered_within_target,
+            coalesce(sum(calls_answered + calls_abandoned), 0)::bigint as answered_or_abandoned
+        from bi.agg_summary_daily
+        where source = newest.source and business_day > newest.last_day - 14 * 7
+        group by source, week_start, dimension, member
+    ) as g
 ),
 
+whole as (
+    select *
+    from (
+        select
+            *,
+            max(days) filter (where dimension = 'all') over (partition by source, week_start)
+            as days_of_all
+        from recent
+    ) as weeks
+    where days_of_all = 7
+),
+
+-- By windows: joins with the weeks were planned as if there were few of them.
 sums as (
     select
-        g.source,
-        g.week_start,
-        g.dimension,
-        g.member,
-        max(g.member_name) as member_name,
-        coalesce(sum(g.calls_offered), 0)::bigint as calls_offered,
-        coalesce(sum(g.calls_abandoned), 0)::bigint as calls_abandoned,
-        coalesce(sum(g.answered_within_target), 0)::bigint as answered_within_target,
-        coalesce(sum(g.calls_answered + g.calls_abandoned), 0)::bigint as answered_or_abandoned
-    from bi.agg_summary_daily as g
-    inner join weeks on g.source = weeks.source and g.week_start = weeks.week_start
-    group by g.source, g.week_start, g.dimension, g.member
+        *,
+        count(*) over before > 0 as has_before,
+        count(*) over after > 0 as has_after
+    from whole
+    window
+        before as (
+            partition by source order by week_start
+            range between interval '7 days' preceding and interval '7 days' preceding
+        ),
+        after as (
+            partition by source order by week_start
+            range between interval '7 days' following and interval '7 days' following
+        )
 ),
 
 pairs as (
@@ -228,8 +260,8 @@ pairs as (
         coalesce(b.answered_within_target, 0) as answered_within_target_before,
         coalesce(s.answered_or_abandoned, 0) as answered_or_abandoned,
         coalesce(b.answered_or_abandoned, 0) as answered_or_abandoned_before
-    from sums as s
-    full join sums as b
+    from (select * from sums where has_before) as s
+    full join (select * from sums where has_after) as b
         on
             s.source = b.source
             and s.week_start = b.week_start + 7
@@ -239,17 +271,13 @@ pairs as (
 
 known as (
     select
-        pairs.*,
-        pairs.week_start = max(pairs.week_start) over (partition by pairs.source) as is_newest,
-        sum(pairs.answered_or_abandoned) over whole as total,
-        sum(pairs.answered_or_abandoned_before) over whole as total_before,
-        sum(pairs.answered_within_target_before) over whole as in_target_before
+        *,
+        week_start = max(week_start) over (partition by source) as is_newest,
+        sum(answered_or_abandoned) over whole_week as total,
+        sum(answered_or_abandoned_before) over whole_week as total_before,
+        sum(answered_within_target_before) over whole_week as in_target_before
     from pairs
-    inner join weeks as this
-        on pairs.source = this.source and pairs.week_start = this.week_start
-    inner join weeks as earlier
-        on pairs.source = earlier.source and pairs.week_start = earlier.week_start + 7
-    window whole as (partition by pairs.source, pairs.week_start, pairs.dimension)
+    window whole_week as (partition by source, week_start, dimension)
 )
 
 select

@@ -43,6 +43,8 @@ NO_CALLER = ("", "anonymous", "unknown", "restricted", "unavailable", "private")
 UNINTERESTING = (
     "AWSAccountId", "AWSContactTraceRecordFormatVersion", "InstanceARN", "MediaStreams",
 )  # fmt: skip
+# What makes two versions of a record one, whatever wrote them.
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 SCALES = {"csat": (1, 5), "nps": (0, 10), "ces": (1, 7)}
 
 
@@ -74,7 +76,7 @@ def read(found: Found, feed: Feed) -> Row | tuple[str, str]:
     """A row, or (code, reason) of a record that says of no contact when it was."""
     content: Json = cleaned(found.content) if found.has_bad_text else found.content
     row_hash = hashlib.md5(  # noqa: S324  # no secret
-        json.dumps(content, sort_keys=True, separators=(",", ":")).encode("utf-8", "replace")
+        CANONICAL.encode(content).encode("utf-8", "replace")
     ).digest()
     reading = Reading()
     text, instant, block = reading.text, reading.instant, reading.block

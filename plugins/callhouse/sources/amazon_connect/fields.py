@@ -22,6 +22,7 @@ NO_NUMBER = re.compile(
 MASK = "#######"
 CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,40}")
 SHORTEST_NUMBER = 4
+ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 
 
 class Reading:
@@ -86,7 +87,11 @@ class Reading:
 
 def masked(text: str | None, secrets: tuple[str, ...] = ()) -> str | None:
     """`text` without long numbers and without the caller's."""
-    if text is None or NO_NUMBER.fullmatch(text):
+    if text is None:
+        return None
+    # What most texts are is told in half the time.
+    has_secret = any(secret in text for secret in secrets)
+    if not (has_secret or LONG_NUMBER.search(text)) or NO_NUMBER.fullmatch(text):
         return text
     for secret in secrets:
         text = text.replace(secret, MASK)
@@ -96,7 +101,7 @@ def masked(text: str | None, secrets: tuple[str, ...] = ()) -> str | None:
 def kept(value: Any, secrets: tuple[str, ...] = ()) -> str | None:
     """`value` as JSON without long numbers and what is empty; None where nothing is left."""
     left = _kept(value, secrets)
-    return None if left is None else json.dumps(left, ensure_ascii=False, sort_keys=True)
+    return None if left is None else ENCODER.encode(left)
 
 
 def _kept(value: Any, secrets: tuple[str, ...]) -> Any:
