@@ -406,6 +406,110 @@ def test_the_summary_is_of_all_calls_in_groups_or_of_ones_own(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("person", ["director", "manager_gd"])
+def test_whole_weeks_are_held_against_the_one_before(centre: Settings, person: str) -> None:
+    """Of the last fourteen weeks of each source; a week that lacks a day has no one beside it."""
+    newest = START + timedelta(days=DAYS - 1)
+    sources = ("sample_hotline", "other_site")
+    lost_day = {source: newest - timedelta(days=30 + 7 * n) for n, source in enumerate(sources)}
+    is_there = "{} <> 'Cards' or mod(extract(week from business_day), 5) <> 0"
+    with psycopg.connect(centre.dsn("postgres", "postgres"), dbname="callhouse") as server:
+        for table in ("agg_groups_daily", "agg_calls_daily"):
+            columns = [
+                name for (name,) in server.execute(
+                    "select attname from pg_attribute where attrelid = %s::regclass "
+                    "and attnum > 0 and not attisdropped", [f"marts.{table}"],
+                )
+            ]  # fmt: skip
+            moved = {
+                "business_day": "d::date", "week_start": "date_trunc('week', d)::date",
+                "month_start": "date_trunc('month', d)::date",
+                "calls_offered": "calls_offered * (1 + mod(extract(doy from d)::int, 4))",
+                "calls_abandoned": "calls_abandoned * (1 + mod(extract(doy from d)::int, 3))",
+            }  # fmt: skip
+            server.execute(
+                "select ops.ensure_month(%s, d::date) from generate_series(%s::date - 200, %s, "
+                "'1 day') as d", [table, newest, newest],
+            )  # fmt: skip
+            server.execute(f"delete from marts.{table} where business_day <> %s".encode(), [START])
+            server.execute(
+                f"insert into marts.{table} ({', '.join(columns)}) "
+                f"select {', '.join(moved.get(name, name) for name in columns)} from marts.{table} "
+                "cross join generate_series(%s::date - 200, %s, '1 day') as d "
+                "where d <> business_day".encode(), [newest, newest],
+            )  # fmt: skip
+            for source, day in lost_day.items():
+                server.execute(
+                    f"delete from marts.{table} where source = %s and business_day = %s".encode(),
+                    [source, day],
+                )
+            name = "member_name" if table == "agg_groups_daily" else "queue_name"
+            server.execute(
+                f"delete from marts.{table} where not ({is_there.format(name)})".encode()
+            )
+        server.execute(f"set local session authorization {person}".encode())
+        asked = sql.SQL("select to_jsonb(r) from bi.{} as r")
+        days, shown = (
+            [row for (row,) in server.execute(asked.format(sql.Identifier(relation)))]
+            for relation in ("agg_summary_daily", "agg_group_changes_weekly")
+        )
+        server.rollback()
+    assert {row["source"] for row in shown} == set(sources)
+    contributions: dict[tuple[str, str, str], float] = {}
+    for row in shown:
+        whole_week = row["source"], row["business_day"], row["dimension"]
+        contributed = row.pop("service_contribution")
+        contributions[whole_week] = contributions.get(whole_week, 0) + contributed
+    found = changes(days, newest - timedelta(days=14 * 7))
+    assert keyed(shown) == keyed(found)
+    for whole_week, contributed in contributions.items():
+        rows = [r for r in found if (r["source"], r["business_day"], r["dimension"]) == whole_week]
+        now, before = (
+            sum(r[f"answered_within_target{end}"] for r in rows)
+            / sum(r[f"answered_or_abandoned{end}"] for r in rows)
+            for end in ("", "_before")
+        )
+        assert contributed == pytest.approx(now - before, abs=1e-9), whole_week
+
+
+def changes(days: list[Row], after: date) -> list[Row]:
+    """What changed from week to week, of days after `after`: by hand, week by week."""
+    summed = ("calls_offered", "calls_abandoned", "answered_within_target")
+    weeks: dict[tuple[str, str], dict[tuple[str, str], Row]] = {}
+    seen: dict[tuple[str, str], set[str]] = {}
+    for day in days:
+        if date.fromisoformat(day["business_day"]) <= after:
+            continue
+        week, member = (day["source"], day["week_start"]), (day["dimension"], day["member"])
+        row = weeks.setdefault(week, {}).setdefault(
+            member, dict.fromkeys((*summed, "answered_or_abandoned"), 0) | {"member_name": ""}
+        )
+        for name in summed:
+            row[name] += day[name]
+        row["answered_or_abandoned"] += day["calls_answered"] + day["calls_abandoned"]
+        row["member_name"] = max(row["member_name"], day["member_name"])
+        seen.setdefault(week, set()).add(day["business_day"])
+    found = []
+    for (source, start), now in weeks.items():
+        before_start = (date.fromisoformat(start) - timedelta(days=7)).isoformat()
+        before = weeks.get((source, before_start), {})
+        if len(seen[source, start]) < 7 or len(seen.get((source, before_start), ())) < 7:
+            continue
+        nothing = dict.fromkeys((*summed, "answered_or_abandoned"), 0)
+        for dimension, member in {*now, *before}:
+            new = now.get((dimension, member), nothing)
+            old = before.get((dimension, member), nothing)
+            found.append(
+                {"business_day": start, "source": source, "dimension": dimension, "member": member,
+                 "member_name": (new if new is not nothing else old)["member_name"]}
+                | {name: new[name] for name in nothing}
+                | {f"{name}_before": old[name] for name in nothing}
+            )  # fmt: skip
+    newest = {row["source"]: max(r["business_day"] for r in found if r["source"] == row["source"])
+              for row in found}  # fmt: skip
+    return [row | {"is_newest": row["business_day"] == newest[row["source"]]} for row in found]
+
+
 def test_each_person_sees_exactly_the_rows_of_the_model(
     centre: Settings, login: Callable[[str], psycopg.Connection]
 ) -> None:
