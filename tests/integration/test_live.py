@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from tests.conftest import look_until
 
-from callhouse import transform, warehouse
+from callhouse import landing, transform, warehouse
 from callhouse.errors import CallhouseError
 from callhouse.live import collectors, receiver, state
 from callhouse.live.intake import Counts, Intake, Push
@@ -246,6 +246,41 @@ def test_views_that_are_made_anew_are_those_that_the_next_landing_reads(floor: F
             assert warehouse.one(connection, enters, [call]) == (1,)
             connection.execute("comment on schema live_intake is null")  # as loading seeds does
         state.install(floor.settings, lambda _: None)
+
+
+def test_a_landing_looks_its_calls_up_among_all_that_there_were(floor: Floor) -> None:
+    """It must not cost more with each year of calls: none of its statements reads all of them."""
+    known, read = 200_000, "select seq_tup_read from pg_stat_user_tables where relname = %s"
+    heads = "staging.asterisk_calls"
+    with warehouse.connect(floor.settings, "postgres", autocommit=True) as connection:
+        connection.execute(
+            f"insert into {heads} (source, call_id, business_day, first_event_at, arrived_at) "
+            "select %s, '1500000000.' || n, '2017-07-14', to_timestamp(1500000000), "
+            "to_timestamp(1500000000) from generate_series(1, %s) as n".encode(), [FEED, known],
+        )  # fmt: skip
+        connection.execute(f"vacuum analyze {heads}".encode())
+        try:
+            (before,) = warehouse.one(connection, read, ["asterisk_calls"])
+            at, others = floor.epoch + 7200, floor.settings.home / "other_queue_log"
+            with floor.log.open("a") as file:
+                file.write(f"{at}|known.1|cards|NONE|ENTERQUEUE||13800001111|1\n")
+            while floor.tail.look():
+                pass
+            others.write_text(f"{at}|known.2|cards|NONE|ENTERQUEUE||13800001111|1\n")
+            (landed,) = landing.land(floor.settings, FEED, [others])
+            assert landed.staged == 1
+            floor.tail.disconnect()  # a server counts what a session has read when it ends
+            sessions = "select count(*) from pg_stat_activity where usename = 'callhouse_pipeline'"
+            until = time.monotonic() + 60
+            while warehouse.one(connection, sessions)[0]:
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            (after,) = warehouse.one(connection, read, ["asterisk_calls"])
+            assert after - before < known
+        finally:
+            connection.execute(
+                f"delete from {heads} where business_day = '2017-07-14'".encode()
+            )
 
 
 TOLD, USER, SECRET = "told", "callhouse", "word"

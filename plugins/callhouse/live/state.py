@@ -316,11 +316,14 @@ def move(
             "where source = %(source)s and unit_id = %(unit)s and agent_id is not null"
         )
     if record.heads:  # an earlier event may have moved the call to another day
+        # By a subquery: a join would read all calls that there ever were, as nested loops are off.
         run(
-            "update {table} as r set business_day = h.business_day from live.touched_calls as t "
-            "inner join {heads} as h on h.source = t.source and h.call_id = t.call_id "
-            "where t.source = %(source)s and r.source = t.source and r.call_id = t.call_id "
-            "and r.business_day <> h.business_day",
+            "with known as materialized (select t.call_id, (select h.business_day from {heads} "
+            "as h where h.source = t.source and h.call_id = t.call_id) as business_day "
+            "from live.touched_calls as t where t.source = %(source)s) "
+            "update {table} as r set business_day = k.business_day from known as k "
+            "where r.source = %(source)s and r.call_id = k.call_id "
+            "and r.business_day <> k.business_day",
             heads=store.identifier(record.heads),
         )
     if record.key:  # of versions only the newest is kept
