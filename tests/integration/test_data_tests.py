@@ -1,4 +1,4 @@
-"""The data test `valid_values`: what it finds, what it lets be, what a failed build then says."""
+"""The data tests `valid_values` and `key`: what they find, let be, and what a failed build says."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from callhouse.transform import dbt
 
 SOURCE, DAY = "sample_hotline", date(2026, 3, 2)
 MODELS = ("fct_calls", "int_calls__unioned", "dim_queue")
+KEY_OF_CALLS = "key_fct_calls_business_day_call_key"
 TEST_OF_CALLS = ("test", "--select", "valid_values_fct_calls")
 ONE_CALL = "(select min(call_key) from candidate.fct_calls)"
 TWO_CALLS = "(select call_key from candidate.fct_calls order by call_key limit 2)"
@@ -43,7 +44,7 @@ def built(settings: Settings, cluster: postgres.Cluster, tmp_path_factory: Any) 
     transform.build(settings, build_id, dbt.quiet)
     results = json.loads((dbt.target(settings) / "run_results.json").read_text(encoding="utf-8"))
     statements = {r["unique_id"].split(".")[2]: r["compiled_code"] for r in results["results"]}
-    assert {f"valid_values_{model}" for model in MODELS} <= set(statements)
+    assert {f"valid_values_{model}" for model in MODELS} | {KEY_OF_CALLS} <= set(statements)
     return Built(settings, statements)
 
 
@@ -174,6 +175,33 @@ def change(settings: Settings, statement: str) -> None:
     with warehouse.connect(settings) as connection:
         connection.execute("set role callhouse_owner")
         connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    ("damage", "shared_by"),
+    [
+        pytest.param("update candidate.fct_calls set calls = calls", [], id="good rows"),
+        pytest.param(
+            "insert into candidate.fct_calls select * from candidate.fct_calls "
+            f"where call_key = {ONE_CALL}",
+            [2],
+            id="a key twice",
+        ),
+        pytest.param(
+            "alter table candidate.fct_calls alter call_key drop not null; "
+            f"update candidate.fct_calls set call_key = null where call_key = {ONE_CALL}",
+            [1],
+            id="a key without a part",
+        ),
+    ],
+)
+def test_keys_are_complete_and_of_one_row(built: Built, damage: str, shared_by: list[int]) -> None:
+    with warehouse.connect(built.settings) as connection:
+        connection.execute("set role callhouse_owner")
+        connection.execute(damage.encode())
+        rows = connection.execute(built.statements[KEY_OF_CALLS].encode()).fetchall()
+        connection.rollback()
+    assert [count for _, _, count in rows] == shared_by
 
 
 def said_of_calls(built: Built) -> dbt.NodeResult:
