@@ -20,11 +20,11 @@ from callhouse.sources import contract
 
 EXPECTATIONS = settings.REPOSITORY / "expectations"
 DBT_MODELS = settings.REPOSITORY / "dbt_project" / "models"
-# dbt's test, and the expectation that would say the same.
+# dbt's test (of `valid_values`: its kind), and the expectation that would say the same.
 SAME_CHECK = {
     "not_null": "expect_column_values_to_not_be_null",
     "unique": "expect_column_values_to_be_unique",
-    "accepted_values": "expect_column_values_to_be_in_set",
+    "codes": "expect_column_values_to_be_in_set",
 }
 
 GOOD: dict[str, Any] = {
@@ -210,11 +210,21 @@ def test_dbt_makes_none_of_these_checks() -> None:
             for table in source.get("tables", [])
         ]
         for schema, node in nodes:
+            for test in node.get("data_tests", []):
+                for wanted in test.get("valid_values", {}).get("arguments", {}).values():
+                    checked_by_dbt |= {
+                        (f"{schema}.{node['name']}", column, kind)
+                        for kind, columns in wanted.items()
+                        for column in columns
+                    }
             for column in node.get("columns", []):
                 for test in column.get("data_tests", column.get("tests", [])):
                     kind = test if isinstance(test, str) else next(iter(test))
                     checked_by_dbt.add((f"{schema}.{node['name']}", column["name"], kind))
-    assert any(relation == "candidate.fct_calls" for relation, _, _ in checked_by_dbt)
+    assert {
+        ("candidate.fct_calls", "queue_id", "members_of_source"),
+        ("candidate.fct_ivr_steps", "channel", "codes"),
+    } <= checked_by_dbt
     checked_here = {
         (suite.relation, check.column, check.type) for suite in shipped() for check in suite.checks
     }

@@ -10,10 +10,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
+import psycopg
+
+from callhouse import warehouse
 from callhouse.errors import CallhouseError
 from callhouse.settings import Settings
 
@@ -21,6 +24,8 @@ Report = Callable[[str], None]
 
 # It says END when a run is over, and ends by itself a while after it was last asked.
 PROCESS, END, IDLE_SECONDS = Path(__file__).with_name("dbt_process.py"), "\0", 30
+# The test that tells which values are wrong, and how many of them a message names.
+VALUES_TEST, VALUES_NAMED = ".valid_values_", 5
 
 
 def quiet(_line: str) -> None:
@@ -37,6 +42,8 @@ class NodeResult:
     affected_rows: int | None
     failures: int | None
     message: str | None
+    # What a data test has compiled to: it gives the rows that dbt only counts.
+    statement: str | None = None
 
     @property
     def is_bad(self) -> bool:
@@ -167,7 +174,7 @@ def run(
         "results": str(results_file),
     }
     code, tail = _process(settings).ask(request, report)
-    results = read_results(results_file)
+    results = [_with_values(settings, r) for r in read_results(results_file)]
     bad = [r for r in results if r.is_bad]
     if attempts > 1 and any("deadlock detected" in (r.message or "") for r in bad):
         report("dbt met a deadlock between its own threads and runs again")
@@ -183,6 +190,26 @@ def run(
     if code:
         raise CallhouseError("dbt did not run: " + " | ".join(t for t in tail[-8:] if t.strip()))
     return results
+
+
+def _with_values(settings: Settings, result: NodeResult) -> NodeResult:
+    """The same, its message naming the values that the test `valid_values` has found."""
+    if VALUES_TEST not in result.node or not result.failures or result.statement is None:
+        return result
+    try:
+        with warehouse.connect(settings) as connection:
+            connection.execute("set role callhouse_owner")
+            rows = connection.execute(result.statement.encode()).fetchall()
+    except (CallhouseError, psycopg.Error):
+        return result  # which says what dbt knows
+    sentences = [
+        f"{column} {'null' if value is None else repr(value[:60])}"
+        f"{f' of source {source!r}' if source else ''} is {problem} ({count} rows)"
+        for _severity, column, value, problem, source, count in rows[:VALUES_NAMED]
+    ]
+    if len(rows) > VALUES_NAMED:
+        sentences.append(f"and {len(rows) - VALUES_NAMED} more")
+    return replace(result, message=f"{result.message}: {', '.join(sentences)}")
 
 
 def _is_infrastructure(message: str) -> bool:
@@ -204,6 +231,7 @@ def read_results(file: Path) -> list[NodeResult]:
             affected_rows=(r.get("adapter_response") or {}).get("rows_affected"),
             failures=r.get("failures"),
             message=r.get("message"),
+            statement=r.get("compiled_code"),
         )
         for r in json.loads(file.read_text(encoding="utf-8"))["results"]
     ]
