@@ -34,7 +34,7 @@ START, DAYS, CALLS_PER_DAY = date(2026, 9, 28), 28, 3000
 # Whole weeks: weekdays stay what they are.
 FILLED = (
     "fct_calls", "fct_queue_visits", "fct_agent_connections", "agg_calls_daily", "agg_queue_15min",
-    "agg_agent_daily",
+    "agg_agent_daily", "agg_groups_daily",
 )  # fmt: skip
 # The tiles of the operations board by what they ask (superset/boards/operations_overview.yaml), and
 # the explorer's: dataset, metrics, dimensions.
