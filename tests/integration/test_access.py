@@ -496,11 +496,11 @@ def changes(days: list[Row], after: date) -> list[Row]:
         if len(seen[source, start]) < 7 or len(seen.get((source, before_start), ())) < 7:
             continue
         nothing = dict.fromkeys((*summed, "answered_or_abandoned"), 0)
-        for dimension, member in {*now, *before}:
-            new = now.get((dimension, member), nothing)
-            old = before.get((dimension, member), nothing)
+        for place in {*now, *before}:
+            new, old = now.get(place, nothing), before.get(place, nothing)
             found.append(
-                {"business_day": start, "source": source, "dimension": dimension, "member": member,
+                {"business_day": start, "source": source,
+                 "dimension": place[0], "member": place[1],
                  "member_name": (new if new is not nothing else old)["member_name"]}
                 | {name: new[name] for name in nothing}
                 | {f"{name}_before": old[name] for name in nothing}

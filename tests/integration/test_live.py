@@ -278,9 +278,7 @@ def test_a_landing_looks_its_calls_up_among_all_that_there_were(floor: Floor) ->
             (after,) = warehouse.one(connection, read, ["asterisk_calls"])
             assert after - before < known
         finally:
-            connection.execute(
-                f"delete from {heads} where business_day = '2017-07-14'".encode()
-            )
+            connection.execute(f"delete from {heads} where business_day = '2017-07-14'".encode())
 
 
 TOLD, USER, SECRET = "told", "callhouse", "word"

@@ -67,9 +67,7 @@ class Found:
     @property
     def has_bad_text(self) -> bool:
         """Whether texts may hold what PostgreSQL cannot store."""
-        has_escape = "\\" in self.text and (
-            "\\u0000" in self.text or "\\ud" in self.text.lower()
-        )
+        has_escape = "\\" in self.text and ("\\u0000" in self.text or "\\ud" in self.text.lower())
         return has_escape or not _is_clean(self.text)
 
 
@@ -156,7 +154,7 @@ class ObjectFile(LineFile, ABC):
             text = line.decode(*BYTES)
             place = SPACE.match(text, 0).end()  # type: ignore[union-attr]  # matches nothing, too
             blank += place == len(text)
-            content, fault = whole(line), None
+            content: Any = whole(line)
             end = 0 if content is None else len(text.rstrip())
             while place < len(text):
                 number += 1
