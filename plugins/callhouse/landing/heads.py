@@ -137,19 +137,20 @@ def gather(
         "where e.business_day <> l.business_day"
     )
     values["strayed"] = [day for (day,) in run("select distinct copied_to from strays")]
-    # A unit's rows have no statistics yet: a nested loop would be chosen by mistake.
-    connection.execute("set local enable_nestloop = off")
-    run(
-        "update {table} as t set business_day = s.business_day from strays as s "
-        "where t.unit_id = %(unit)s and t.business_day = any(%(strayed)s) "
-        "and t.call_id = s.call_id and t.business_day = s.copied_to"
-    )
     if record.links:  # rows that changed their call stand on the day of the old one
         run(
             "insert into landed_heads select distinct h.call_id, h.first_event_at, h.arrived_at, "
             "h.business_day, r.old_day, false from relabelled_rows as r inner join {heads} as h "
             "on h.source = %(source)s and h.call_id = r.call_id"
         )
+    # A unit's rows have no statistics yet: a nested loop would be chosen by mistake. From here on
+    # a join with the calls would read all that there ever were.
+    connection.execute("set local enable_nestloop = off")
+    run(
+        "update {table} as t set business_day = s.business_day from strays as s "
+        "where t.unit_id = %(unit)s and t.business_day = any(%(strayed)s) "
+        "and t.call_id = s.call_id and t.business_day = s.copied_to"
+    )
     moved = _move_older(connection, partitions, feed.name, unit_id, thaw)
     values["days"] = sorted(days | known)
     own = run(
