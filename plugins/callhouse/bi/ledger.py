@@ -372,8 +372,8 @@ def _board_views() -> list[Dataset]:
         ),
         made_dataset(
             "agg_group_changes_weekly",
-            "One row per whole week of the last fourteen, source, dimension and member of groups of "
-            "at least five callers, beside the week before. Ask for one dimension at a time.",
+            "One row per whole week of the last fourteen, source, dimension and member of groups "
+            "of at least five callers, beside the week before. Ask for one dimension at a time.",
             (
                 ("business_day", "date", "Monday of the week.", "Week", "周"),
                 SOURCE,
