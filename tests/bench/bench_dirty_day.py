@@ -1,9 +1,9 @@
 """Cost of one dirty day, staging to published, with 1 day and with a year of history; and cost of
 the follow-ups that its calls make dirty, with as much history as they read and with a year.
 
-Run: `make bench`. Days of history: CALLHOUSE_BENCH_DAYS (365), each of CALLHOUSE_BENCH_CALLS (3,000)
-calls with all details. Postgres' CPU seconds, because wall time hangs on what else the machine does;
-the bound is a ratio within one run.
+Run: `make bench`. Days of history: CALLHOUSE_BENCH_DAYS (365), each of CALLHOUSE_BENCH_CALLS
+(3,000) calls with all details. Postgres' CPU seconds, because wall time hangs on what else the
+machine does; the bound is a ratio within one run.
 """
 
 from __future__ import annotations
