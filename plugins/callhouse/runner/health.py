@@ -15,6 +15,8 @@ from typing import Any
 from callhouse.settings import Settings
 
 NOTIFIER_SECONDS = 60.0  # it looks every 10
+# A machine at its work answers late; less than what a container's health check may take (10 s).
+ANSWER_SECONDS = 8.0
 HEARTBEATS = {
     "airflow-scheduler": "scheduler",
     "airflow-dag-processor": "dag_processor",
@@ -132,7 +134,7 @@ def _get(url: str) -> bytes | None:
     # No proxy: these are the instance's own addresses.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=4) as response:
+        with opener.open(url, timeout=ANSWER_SECONDS) as response:
             return bytes(response.read())
     except (OSError, urllib.error.URLError, ValueError):
         return None
