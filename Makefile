@@ -58,8 +58,8 @@ docs: ## Dictionary and metric catalogue from the dbt manifest.
 render: ## Superset datasets from the dbt manifest.
 	@./callhouse render
 
-bench: environments ## Benchmarks, printed with ratios.
-	$(DEV)/python -m pytest tests/bench -s $(PYTEST)
+bench: ## Benchmarks, held against saved figures (PYTEST=--save-baseline saves this run's).
+	@./callhouse bench $(PYTEST)
 
 secrets: ## .env for the containers: .env.example with generated secrets.
 	@[[ ! -e .env ]] || { echo ".env is there already: it is kept" >&2; exit 1; }

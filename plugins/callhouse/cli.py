@@ -13,6 +13,7 @@ import os
 import pwd
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -622,11 +623,19 @@ def docs(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(context: typer.Context) -> None:
-    """Run the benchmarks of tests/bench; arguments go to pytest."""
+    """Run the benchmarks of tests/bench against the saved figures; arguments go to pytest.
+
+    `-k landing` runs some of them, `--save-baseline` keeps the figures of this run.
+    """
     settings = _settings()
-    arguments = ["-m", "pytest", "-s", "-q", "-p", "no:cacheprovider",
-                 str(settings.repository / "tests" / "bench"), *context.args]  # fmt: skip
-    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
+    benchmarks = settings.repository / "tests" / "bench"
+    if not benchmarks.is_dir():
+        raise CallhouseError("benchmarks are in a checkout only: clone the repository")
+    # pytest is among the tools for tests, which nothing else here needs.
+    subprocess.run([settings.repository / "requirements" / "install", "dev"], check=True)
+    command = [str(settings.dev_bin / "python"), "-m", "pytest", "-s", "-q",
+               "-p", "no:cacheprovider", str(benchmarks), *context.args]  # fmt: skip
+    os.execv(command[0], command)  # noqa: S606
 
 
 @access.command("list")

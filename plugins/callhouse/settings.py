@@ -187,6 +187,11 @@ class Settings:
         """Executables of the Superset environment."""
         return self._environment_bin("CALLHOUSE_SUPERSET_ENV", "superset")
 
+    @property
+    def dev_bin(self) -> Path:
+        """Executables of the tools that test, lint and measure; only a checkout has them."""
+        return REPOSITORY / ".venv" / "dev" / "bin"
+
     def _environment_bin(self, variable: str, name: str) -> Path:
         return Path(self.environment.get(variable) or REPOSITORY / ".venv" / name) / "bin"
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.bench.bench_first_load import Clock, cpu_of_server
+from tests.bench.conftest import Tell
 
 from callhouse import landing, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -92,7 +93,7 @@ def copy_cpu(settings: Settings, cluster: postgres.Cluster) -> tuple[int, float]
 
 @pytest.mark.timeout(3600)
 def test_a_large_day_is_built_again(
-    settings: Settings, cluster: postgres.Cluster, tmp_path: Path
+    settings: Settings, cluster: postgres.Cluster, tmp_path: Path, figure: Tell
 ) -> None:
     """10 s by the clock, 5 CPU seconds of PostgreSQL; late records are in what readers see."""
     feed, late = tmp_path / "feed", tmp_path / "late"
@@ -131,7 +132,14 @@ def test_a_large_day_is_built_again(
     print(f"\n{calls:,} calls, {rows:,} rows in the marts, which cost {copied:.1f} CPU s to copy")
     tell("first time", [first])
     wall, cpu = tell("nothing has changed", unchanged)
-    tell(f"{REPEATS} times the last of {LATE} parts came late", late_records)
+    late_wall, late_cpu = tell(f"{REPEATS} times the last of {LATE} parts came late", late_records)
     print(f"CPU of PostgreSQL: {cpu / copied:.1f} times that of copying the rows")
+    day = f"a day of {calls:,} calls, {','.join(FILES)}"
+    figure(f"{day}: again, by the clock", wall, "s", at_most=WALL)
+    figure(f"{day}: again, PostgreSQL", cpu, "CPU s", at_most=SERVER)
+    figure(f"{day}: again ÷ copying its rows, CPU", cpu / copied)
+    figure(f"{day}: late records, by the clock", late_wall, "s")
+    figure(f"{day}: late records, PostgreSQL", late_cpu, "CPU s")
+    figure(f"{day}: late records ÷ nothing changed, CPU", late_cpu / cpu)
     assert wall <= WALL
     assert cpu <= SERVER

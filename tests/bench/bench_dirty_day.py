@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from tests.bench.conftest import Tell
 
 from callhouse import landing, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -150,7 +151,7 @@ def copy_days(connection: psycopg.Connection, record: str, table: str, offsets: 
 
 @pytest.mark.timeout(3600)
 def test_a_dirty_day_costs_the_same_with_a_year_behind_it(
-    settings: Settings, cluster: postgres.Cluster, tmp_path: Path
+    settings: Settings, cluster: postgres.Cluster, tmp_path: Path, figure: Tell
 ) -> None:
     """Ratio of Postgres' CPU with HISTORY days to that with one day ≤ 1.15."""
     simulate.write(tmp_path, seed=3, start=DAY, days=1, calls_per_day=CALLS, dirt=False)
@@ -165,6 +166,10 @@ def test_a_dirty_day_costs_the_same_with_a_year_behind_it(
     load_history(settings, range(WINDOW, HISTORY))
     many, many_wall = measure(settings, cluster, f"{HISTORY} days of history")
     print(f"ratio: {many / one:.2f} CPU (bound {BOUND}), {many_wall / one_wall:.2f} wall")
+    history = f"{CALLS:,} calls a day, 1 to {HISTORY:,} days"
+    figure(f"{history}: one dirty day, CPU", many / one, at_most=BOUND)
+    figure(f"{history}: one dirty day", many, "CPU s")
     assert many / one <= BOUND
     far = measure_followups(settings, cluster, f"follow-ups, {HISTORY} days of history")
     print(f"ratio of follow-ups: {far / near:.2f} CPU")
+    figure(f"{CALLS:,} calls a day, {WINDOW} to {HISTORY:,} days: follow-ups, CPU", far / near)

@@ -31,6 +31,7 @@ from tests.bench.bench_transform import (
     prepared,
     statements,
 )
+from tests.bench.conftest import Tell
 
 from callhouse import landing, transform, warehouse
 from callhouse.runner import postgres
@@ -152,7 +153,9 @@ def duckdb_seconds(settings: Settings, builds: list[list[Model]], folder: Path) 
 
 
 @pytest.mark.timeout(4 * 3600)
-def test_first_load(settings: Settings, cluster: postgres.Cluster, tmp_path: Path) -> None:
+def test_first_load(
+    settings: Settings, cluster: postgres.Cluster, tmp_path: Path, figure: Tell
+) -> None:
     """Every day is published, Python stays below 1 GB; 10M calls take 25 minutes at most."""
     feed = simulated(tmp_path / "feed")
     size = sum(file.stat().st_size for file in feed.iterdir() if file.is_file())
@@ -206,6 +209,10 @@ def test_first_load(settings: Settings, cluster: postgres.Cluster, tmp_path: Pat
     yardstick = copied + transformed
     print(f"yardstick: COPY {copied:.1f} s + DuckDB's models {transformed:.1f} s = "
           f"{yardstick:.1f} s; ratio {seconds / yardstick:.1f}")  # fmt: skip
+    load = f"{calls:,} calls, {days} days"
+    figure(f"{load}: by the clock ÷ COPY and DuckDB's models", seconds / yardstick)
+    figure(f"{load}: 10M calls at this speed", whole / 60, "min", at_most=GOAL_SECONDS / 60)
+    figure(f"{load}: Python at most", memory.most / 1e6, "MB", at_most=MEMORY / 1e6)
     assert max(memory.most, memory.started) < MEMORY
     if calls >= GOAL_CALLS:
         assert seconds <= GOAL_SECONDS

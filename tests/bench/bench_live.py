@@ -27,6 +27,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.bench.conftest import Tell
 from tests.faults import nemesis
 
 from callhouse import transform, warehouse
@@ -275,7 +276,7 @@ def seen(
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("rate", RATES)
 def test_the_floor_keeps_up(
-    settings: Settings, cluster: postgres.Cluster, lane: Path, rate: int
+    settings: Settings, cluster: postgres.Cluster, lane: Path, rate: int, figure: Tell
 ) -> None:
     """Everything that is written is committed and counted once; the figures are printed."""
     before = offered(settings)
@@ -323,6 +324,14 @@ def test_the_floor_keeps_up(
         print(f"{label:24}{''.join(f'{figure:8.3f}' for figure in figures)}{len(values):9,}")
     share = spent / elapsed / (os.cpu_count() or 1)
     print(f"server: {share:.0%} of {os.cpu_count()} cores; {len(errors)} errors {errors[:2]}")
+    played = f"{rate:,} events/s, {VIEWERS} viewers"
+    slowest = max(percentile(values, 0.95) for values in times.values())
+    figure(f"{played}: committed, p99", percentile(delays["committed"], 0.99), "s",
+           at_most=COMMITTED_P99)  # fmt: skip
+    figure(f"{played}: seen, p95", percentile(delays["seen"], 0.95), "s", at_most=SEEN_P95)
+    figure(f"{played}: seen, p99", percentile(delays["seen"], 0.99), "s", at_most=SEEN_P99)
+    figure(f"{played}: slowest tile, p95", slowest, "s", at_most=TILE_P95)
+    figure(f"{played}: PostgreSQL's share of the cores", share)
     assert errors == []
     # Nothing is lost and nothing twice (midnight, at which the floor begins anew, is not played).
     assert offered(settings) - before == len(exchange.entered)

@@ -21,6 +21,7 @@ import psutil
 import pytest
 from tests import tiles
 from tests.bench.bench_live import REFRESH_SECONDS, Exchange, percentile
+from tests.bench.conftest import Tell
 from tests.bench.product import up
 from tests.e2e.test_access import Session
 
@@ -103,7 +104,7 @@ def cpu_seconds(settings: Settings) -> dict[str, float]:
 
 
 @pytest.mark.timeout(7200)
-def test_events_are_seen_on_the_board(product: Settings) -> None:
+def test_events_are_seen_on_the_board(product: Settings, figure: Tell) -> None:
     """Every call is counted once; the figures are printed."""
     feed = registry.feed(product, components.SAMPLE_FEED)
     assert isinstance(feed, Tailed)
@@ -160,6 +161,10 @@ def test_events_are_seen_on_the_board(product: Settings) -> None:
     shares = {name: value / elapsed for name, value in spent.items()}
     told = ", ".join(f"{name} {share:.2f}" for name, share in sorted(shares.items()))
     print(f"cores of {os.cpu_count()}: {told}")
+    played = f"{RATE:,} events/s, {BOARDS} boards"
+    figure(f"{played}: seen, p95", percentile(seen, 0.95), "s", at_most=SEEN_P95)
+    figure(f"{played}: seen, p99", percentile(seen, 0.99), "s", at_most=SEEN_P99)
+    figure(f"{played}: cores of all components", sum(shares.values()), "cores")
     assert errors == []
     assert offered(asking, known["live_queues"]) - before == len(exchange.entered)
     assert percentile(seen, 0.95) < SEEN_P95

@@ -24,6 +24,7 @@ import pytest
 from psycopg import sql
 from tests.bench.bench_live import percentile
 from tests.bench.bench_row_security import TILES
+from tests.bench.conftest import Tell
 
 from callhouse import landing, semantic, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -140,7 +141,7 @@ def told(title: str, readings: Readings) -> float:
 
 @pytest.mark.timeout(3600)
 def test_readers_hardly_notice_that_a_day_is_published(
-    settings: Settings, cluster: postgres.Cluster, tmp_path: Path
+    settings: Settings, cluster: postgres.Cluster, tmp_path: Path, figure: Tell
 ) -> None:
     """99th percentile of queries beside publishing ÷ without it ≤ 3; no answer is half a day."""
     del cluster
@@ -182,4 +183,5 @@ def test_readers_hardly_notice_that_a_day_is_published(
     assert len(set(beside.days)) == PARTS, "every version was seen"
     ratio = told("beside publishing", beside) / told("without publishing", quiet)
     print(f"ratio of p99: {ratio:.2f} (bound {BOUND})")
+    figure("p99 beside publishing ÷ without", ratio, at_most=BOUND)
     assert ratio <= BOUND

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 import uvicorn
+from tests.bench.conftest import Tell
 
 from callhouse import warehouse
 from callhouse.live import receiver, signing
@@ -44,7 +45,9 @@ def url(settings: Settings, cluster: postgres.Cluster) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("requests", "lines"), [(1000, 1), (1000, 50)])
-def test_events_a_second(settings: Settings, url: str, requests: int, lines: int) -> None:
+def test_events_a_second(
+    settings: Settings, url: str, requests: int, lines: int, figure: Tell
+) -> None:
     """In closed loops: each sender waits for its answer. Without the floor's state."""
     secret = settings.secret(signing.secret_name(FEED))
     began, now = time.perf_counter(), int(time.time())
@@ -75,4 +78,7 @@ def test_events_a_second(settings: Settings, url: str, requests: int, lines: int
         f"\n{SENDERS} senders, {lines} lines a request: {requests * lines / seconds:.0f} events/s, "
         f"answer p50 {p50:.2f} s p99 {p99:.2f} s, {units} units so far"
     )
+    pushed = f"{SENDERS} senders, {lines} lines a request"
+    figure(f"{pushed}: events", requests * lines / seconds, "/s")
+    figure(f"{pushed}: answered, p99", p99, "s", at_most=10)
     assert p99 < 10

@@ -24,6 +24,7 @@ import psycopg
 import pytest
 import sqlglot
 from sqlglot import exp
+from tests.bench.conftest import Tell
 
 from callhouse import landing, simulate, transform, warehouse
 from callhouse.runner import postgres
@@ -250,7 +251,7 @@ def cpu_of_duckdb(duck: duckdb.DuckDBPyConnection, models: list[Model]) -> list[
 
 @pytest.mark.timeout(7200)
 def test_the_transform_against_duckdb(
-    settings: Settings, cluster: postgres.Cluster, tmp_path: Path
+    settings: Settings, cluster: postgres.Cluster, tmp_path: Path, figure: Tell
 ) -> None:
     """PostgreSQL's CPU for the models of a day ≤ 1.7 × DuckDB's, where both give the same rows."""
     feed = tmp_path / "feed"
@@ -293,4 +294,9 @@ def test_the_transform_against_duckdb(
           f"{sum(by_model.values()) / theirs:>7.1f}")  # fmt: skip
     print(f"dbt: models {ours:.2f} CPU s in PostgreSQL, with their tests {with_tests:.2f}; "
           f"DuckDB {theirs:.2f} CPU s; ratio {ours / theirs:.2f} (bound {BOUND})")  # fmt: skip
+    day = f"a day of {result.totals['calls']:,} calls"
+    figure(f"{day}: SQL of the models ÷ DuckDB's, CPU", sum(by_model.values()) / theirs)
+    figure(f"{day}: dbt's run of the models ÷ DuckDB's, CPU", ours / theirs, at_most=BOUND)
+    figure(f"{day}: dbt's run of the models", ours, "CPU s")
+    figure(f"{day}: with their tests", with_tests, "CPU s")
     assert ours / theirs <= BOUND

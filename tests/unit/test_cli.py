@@ -17,10 +17,12 @@ CONTRACT = [
 ]  # fmt: skip
 
 
-def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, home: Path, python: Path | str = sys.executable
+) -> subprocess.CompletedProcess[str]:
     """The command line as a process, on a port base where nothing listens."""
     return subprocess.run(
-        [sys.executable, "-m", "callhouse", *arguments],
+        [python, "-m", "callhouse", *arguments],
         env={"CALLHOUSE_HOME": str(home), "CALLHOUSE_PORT_BASE": "64000", "PATH": "/usr/bin:/bin",
              "PYTHONPATH": str(settings.REPOSITORY / "plugins")},
         capture_output=True, text=True, check=False,
@@ -32,6 +34,16 @@ def test_every_command_of_the_contract_explains_itself(command: str, tmp_path: P
     result = run(command, "--help", home=tmp_path)
     assert result.returncode == 0, result.stderr
     assert command in result.stdout
+
+
+def test_benchmarks_are_found_from_the_environment_that_people_call(tmp_path: Path) -> None:
+    """pytest is in another one than the command line."""
+    python = settings.load({}).pipeline_bin / "python"
+    if not python.exists():
+        pytest.skip("the environments are not installed: run `requirements/install`")
+    result = run("bench", "--collect-only", "-k", "readers", home=tmp_path, python=python)
+    assert result.returncode == 0, result.stderr
+    assert "bench_readers.py::test_readers" in result.stdout
 
 
 def test_options_that_take_several_values() -> None:
