@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import URL, Engine, create_engine, event
 
 from callhouse import quality, warehouse
 from callhouse.errors import CallhouseError
+from callhouse.quality import counts
 from callhouse.runner import postgres
 from callhouse.settings import Settings
 from callhouse.sources import registry
@@ -137,6 +139,53 @@ def test_nothing_is_fetched_but_names_and_numbers(settings: Settings, build_id: 
     assert ours and all(s.endswith(" limit 0") for s in ours), ours
     numbers = [s for s in sent if "unexpected_row_count" in s]
     assert numbers and len(numbers) == len(set(numbers))
+
+
+# Holds its day: a request that is solved twice.
+SOLVED_TWICE = (
+    "update candidate.fct_ivr_steps set self_service_contained = 2 "
+    "where business_day = '2026-03-02' and self_service_contained = 1"
+)
+
+
+def test_queries_are_asked_beside_the_library(settings: Settings, build_id: int) -> None:
+    """In its one session they would wait for one another, and a core would be idle."""
+    sessions: dict[str, set[int]] = {"queries": set(), "library": set()}
+    answers: list[str] = []
+
+    def note(_connection: object, cursor: Any, statement: str, *_context: object) -> None:
+        session = cursor.connection.get_backend_pid()
+        if "unexpected_row_count" in statement:
+            sessions["queries"].add(session)
+        elif re.fullmatch(r"select \d+", statement):
+            sessions["library"].add(session)
+            answers.append(statement)
+
+    event.listen(Engine, "after_cursor_execute", note)
+    try:
+        assert quality.audit(settings, build_id).failing_days == {}
+        assert 1 <= len(sessions["queries"]) <= counts.SESSIONS
+        assert len(sessions["library"]) == 1
+        assert not sessions["queries"] & sessions["library"]
+        assert len(answers) > 50 and set(answers) == {"select 0"}
+        change(settings, SOLVED_TWICE)
+        assert set(quality.audit(settings, build_id).failing_days) == {DAYS[1]}
+        assert set(answers) == {"select 0", "select 1"}
+        assert sessions["queries"] & sessions["library"], "what fails is asked for once more"
+    finally:
+        event.remove(Engine, "after_cursor_execute", note)
+
+
+def test_queries_whose_session_is_lost_are_asked_by_the_library(
+    settings: Settings, build_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(url: URL, **options: Any) -> Engine:
+        return create_engine(url.set(port=1), **options)
+
+    change(settings, SOLVED_TWICE)
+    before = quality.audit(settings, build_id)
+    monkeypatch.setattr(counts, "create_engine", nowhere)
+    assert quality.audit(settings, build_id) == before
 
 
 def test_audit_may_be_repeated(settings: Settings, build_id: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, strategies
 
 from callhouse.errors import CallhouseError
-from callhouse.sources.amazon_connect import fields, mapping, objects
+from callhouse.sources.amazon_connect import contacts, fields, mapping, objects
 from callhouse.sources.contract import RefusedError, Rejected
 
 SHIPPED = Path(mapping.__file__).parent / "feeds"
@@ -167,6 +167,37 @@ def test_long_pieces_are_cut_between_objects(
     assert rows["business_type"].unique().to_list() == ["}{中文"]
     with pytest.raises(RefusedError, match="are no JSON object"):
         landed(tmp_path, '{"a": "' + "x" * 9000 + '"}')
+
+
+SHORT = strategies.text(strategies.sampled_from('ab1234567+-: é\x7f\\"\n\0'), max_size=12)
+VALUES = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | SHORT
+    | strategies.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: strategies.lists(inner, max_size=3)
+    | strategies.dictionaries(SHORT, inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@hypothesis.settings(max_examples=100, derandomize=True, deadline=None)
+@given(strategies.dictionaries(SHORT, VALUES, max_size=5), strategies.booleans())
+def test_plain_objects_are_written_as_any_other(content: dict[str, Any], is_ascii: bool) -> None:
+    """Their hash and what is kept of them come a faster way, and must be the very same."""
+    line = json.dumps(content, ensure_ascii=is_ascii).encode()
+    found, is_plain = objects.whole(line)
+    assert found == content
+    if is_plain:
+        assert contacts.SORTED.encode(found) == contacts.CANONICAL.encode(found).encode()
+    for secrets in ((), ("1234", "+123"), ("a1b",)):
+        assert fields.kept(content, secrets, is_plain=is_plain) == fields.kept(content, secrets)
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"a": 1.5}', b'{"a": "\\u00e9"}', b'{"a": "\x7f"}', b'{"a": 1e3}']
+)
+def test_what_writers_of_json_write_differently_is_not_plain(line: bytes) -> None:
+    assert objects.whole(line)[1] is False
+    assert objects.whole(b'{"a": [1, "b", null, true]}')[1] is True
 
 
 def test_broken_json_goes_to_quarantine(tmp_path: Path) -> None:

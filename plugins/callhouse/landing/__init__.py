@@ -293,8 +293,8 @@ class Unit:
             self.connection,
             self.record,
             self.unit_id,
-            dict.fromkeys(days, 0) if self.record.heads else tally.days,
-            has_changed=settlement.duplicates > 0 or self.record.heads is not None,
+            found.rows,
+            has_changed=settlement.duplicates > 0,
         )
         store.save_members(self.connection, self.feed.name, tally.members)
         store.save_roster(
@@ -312,10 +312,12 @@ class Unit:
 
     def gather(self) -> heads.Gathering:
         """Put the copied rows into the days of their calls, where they are events of calls."""
-        days = set(self.tally.days)
+        tally = self.tally
         if self.record.heads is None:
-            return heads.Gathering(days, self.tally.older_days, moved=set())
-        links.relabel(self.connection, self.record, self.feed.name, self.unit_id, days, self.thaw)
+            return heads.Gathering(tally.days, tally.older_days, moved=set())
+        links.relabel(
+            self.connection, self.record, self.feed.name, self.unit_id, set(tally.days), self.thaw
+        )
         with ExitStack() as stack:
             side = self._side(stack)
             return heads.gather(
@@ -327,7 +329,8 @@ class Unit:
                 self.record,
                 self.feed,
                 self.unit_id,
-                days,
+                tally.days,
+                tally.older_days,
                 self.thaw,
             )
 

@@ -8,6 +8,7 @@ takes a call's older events along where an earlier one has moved it.
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -26,9 +27,14 @@ INSTANTS = {name: Field(name, "instant") for name in ("event_at", "began_at")}
 class Gathering:
     """Business days after gathering."""
 
-    days: set[datetime.date]  # of the unit's rows
+    rows: Counter[datetime.date]  # of the unit, by day
     older_days: set[datetime.date]  # those of them with rows of other units
     moved: set[datetime.date]  # from which and to which rows of other units were moved
+
+    @property
+    def days(self) -> set[datetime.date]:
+        """Those of the unit's rows."""
+        return set(self.rows)
 
 
 def begin(connection: psycopg.Connection) -> None:
@@ -66,18 +72,22 @@ def _began_at(record: Record) -> str:
 
 def gather(
     connection: psycopg.Connection, partitions: Mapping[str, store.Partitions], record: Record,
-    feed: Feed, unit_id: int, days: set[datetime.date],
+    feed: Feed, unit_id: int, copied: Counter[datetime.date], older_days: set[datetime.date],
     thaw: Callable[[Iterable[datetime.date]], None],
 ) -> Gathering:  # fmt: skip
     """Move events to the day of their call's arrival.
 
     A call arrives when its first event says that it began: its record before may be lost. The
     smallest (event_at, began_at) wins, whatever order units come in and whatever record it is of:
-    `partitions` are those of all tables with these heads, by table. `thaw` reads what is
-    archived back.
+    `partitions` are those of all tables with these heads, by table. `copied` are the unit's rows
+    by day, `older_days` those of them and of the days beside them that have rows of other units.
+    `thaw` reads what is archived back.
+
+    The unit's days are counted as its rows are moved: the server would read all of them again.
     """
     if record.heads is None:
         raise ValueError(f"{record.name} have no call heads")
+    days = set(copied)
     names = {
         "table": store.identifier(record.table), "heads": store.identifier(record.heads),
         "began_at": sql.Identifier(_began_at(record)),
@@ -146,21 +156,24 @@ def gather(
     # A unit's rows have no statistics yet: a nested loop would be chosen by mistake. From here on
     # a join with the calls would read all that there ever were.
     connection.execute("set local enable_nestloop = off")
-    run(
-        "update {table} as t set business_day = s.business_day from strays as s "
+    rows = Counter(copied)
+    for copied_to, day, count in run(
+        "with put as (update {table} as t set business_day = s.business_day from strays as s "
         "where t.unit_id = %(unit)s and t.business_day = any(%(strayed)s) "
-        "and t.call_id = s.call_id and t.business_day = s.copied_to"
-    )
+        "and t.call_id = s.call_id and t.business_day = s.copied_to "
+        "returning s.copied_to, s.business_day) "
+        "select copied_to, business_day, count(*) from put group by copied_to, business_day"
+    ):
+        rows[copied_to] -= count
+        rows[day] += count
     moved = _move_older(connection, partitions, feed.name, unit_id, thaw)
-    values["days"] = sorted(days | known)
-    own = run(
-        "select distinct business_day from {table} where business_day = any(%(days)s) "
-        "and unit_id = %(unit)s"
-    )
+    around = {day + shift * store.ONE_DAY for day in days for shift in (-1, 0, 1)}
+    asked = days | known if moved else known - around
     return Gathering(
-        days={day for (day,) in own},
-        older_days=store.days_with_rows(
-            connection, record.table, "business_day", feed.name, days | known, but=unit_id
+        +rows,
+        older_days=(older_days & (days | known)) - asked
+        | store.days_with_rows(
+            connection, record.table, "business_day", feed.name, asked, but=unit_id
         ),
         moved=moved,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -165,24 +166,27 @@ def _nothing(line: str) -> None:
 def _run(
     connection: psycopg.Connection,
     wanted: Iterable[Suite],
-    source: object,
+    source: Any,
     days: Mapping[str, list[date]],
     say: Report,
 ) -> list[SuiteRun]:
-    runs = []
+    audited = []
     for suite in map(suites.of_marts, wanted):
         if not days.get(suite.lane):
             continue
-        if not runner.exists(connection, suite.relation):
-            if suite.boundary == "staging":
-                continue  # a vendor that this instance has no feed of
+        if runner.exists(connection, suite.relation):
+            audited.append(suite)
+        elif suite.boundary != "staging":  # else a vendor that this instance has no feed of
             raise CallhouseError(
                 f"{suite.relation} does not exist, but {suite.file} audits it: build first"
             )
-        run = runner.run_suite(suite, source, days[suite.lane], connection)
-        good = sum(finding.is_success for finding in run.findings)
-        say(f"{suite.name}: {good} of {len(run.findings)} hold")
-        runs.append(run)
+    runs = []
+    with runner.counted(audited, source, days, connection):
+        for suite in audited:
+            run = runner.run_suite(suite, source, days[suite.lane], connection)
+            good = sum(finding.is_success for finding in run.findings)
+            say(f"{suite.name}: {good} of {len(run.findings)} hold")
+            runs.append(run)
     return runs
 
 

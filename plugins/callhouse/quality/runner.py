@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from psycopg import sql
 from sqlalchemy import event
 
 from callhouse.errors import CallhouseError
-from callhouse.quality import gx
+from callhouse.quality import counts, gx
 from callhouse.quality.suites import Check, Suite, construct
 from callhouse.settings import Settings
 
@@ -76,7 +77,7 @@ def fill(query: str, suite: Suite, days: Sequence[date]) -> str:
     """A check's query with the claimed days in it; see docs/operators/data-quality.md."""
     weeks = range(1, REFERENCE_WEEKS + 1)
     reference = {day - timedelta(weeks=week) for day in days for week in weeks} - set(days)
-    return query.strip().format(
+    return query.strip("; \n").format(
         rows=f"({batch_query(suite, days)})",
         days=day_list(days),
         reference_days=day_list(reference),
@@ -108,6 +109,24 @@ def _without_rows(
     return f"{statement} limit 0" if statement.startswith(BATCH) else statement, parameters
 
 
+def counted(
+    wanted: Sequence[Suite],
+    source: Any,
+    days: Mapping[str, Sequence[date]],
+    connection: psycopg.Connection,
+) -> AbstractContextManager[None]:
+    """A block within which `wanted` may be run, their queries by two sessions at once."""
+    return counts.counted(
+        source.get_execution_engine().engine,
+        [
+            fill(check.query, suite, days[suite.lane])
+            for suite in wanted
+            for check in suite.checks
+            if check.query is not None and _can_compare(check, connection)
+        ],
+    )
+
+
 def run_suite(
     suite: Suite, source: Any, days: Sequence[date], connection: psycopg.Connection
 ) -> SuiteRun:
@@ -118,7 +137,7 @@ def run_suite(
         .add_batch_definition_whole_table("claimed days")
         .get_batch()
     )
-    waiting = {c.name for c in suite.checks if not all(exists(connection, n) for n in c.needs)}
+    waiting = {c.name for c in suite.checks if not _can_compare(c, connection)}
     checks = {c.name: c for c in suite.checks if c.name not in waiting}
     built = {name: _construct(suite, check, days) for name, check in checks.items()}
     first = _validate(batch, suite, list(built.values()), {"result_format": "BOOLEAN_ONLY"})
@@ -140,6 +159,10 @@ def run_suite(
         for check in suite.checks
     ]
     return SuiteRun(suite, tuple(findings), list(outcomes.values()))
+
+
+def _can_compare(check: Check, connection: psycopg.Connection) -> bool:
+    return all(exists(connection, name) for name in check.needs)
 
 
 def excuse(finding: Finding, changed_days: set[date]) -> Finding:

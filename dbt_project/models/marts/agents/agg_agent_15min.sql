@@ -39,41 +39,32 @@ pieces as (
     left join sources on states.source = sources.source
 ),
 
+-- Who an agent is does not change within a day: what tells it is no part of the groups' key.
 sums as (
     select
         business_day,
         source,
         agent_id,
-        agent_name,
-        team_id,
-        team_name,
-        region_code,
-        region_name,
         start_at,
-        time_zone,
+        max(agent_name) as agent_name,
+        max(team_id) as team_id,
+        max(team_name) as team_name,
+        max(region_code) as region_code,
+        max(region_name) as region_name,
+        max(time_zone) as time_zone,
         sum(agent_days) as agent_days,
         sum(seconds) as login_seconds,
-        sum(case when is_provisional then seconds else 0 end) as provisional_login_seconds,
-        sum(case when state = 'ready' then seconds else 0 end) as ready_seconds,
-        sum(case when state = 'pause' then seconds else 0 end) as pause_seconds,
-        sum(case when state = 'ring' then seconds else 0 end) as state_ring_seconds,
-        sum(case when state = 'dial' then seconds else 0 end) as state_dial_seconds,
-        sum(case when state = 'consult' then seconds else 0 end) as state_consult_seconds,
-        sum(case when state = 'talk' then seconds else 0 end) as state_talk_seconds,
-        sum(case when state = 'hold' then seconds else 0 end) as state_hold_seconds,
-        sum(case when state = 'acw' then seconds else 0 end) as state_acw_seconds
+        coalesce(sum(seconds) filter (where is_provisional), 0) as provisional_login_seconds,
+        coalesce(sum(seconds) filter (where state = 'ready'), 0) as ready_seconds,
+        coalesce(sum(seconds) filter (where state = 'pause'), 0) as pause_seconds,
+        coalesce(sum(seconds) filter (where state = 'ring'), 0) as state_ring_seconds,
+        coalesce(sum(seconds) filter (where state = 'dial'), 0) as state_dial_seconds,
+        coalesce(sum(seconds) filter (where state = 'consult'), 0) as state_consult_seconds,
+        coalesce(sum(seconds) filter (where state = 'talk'), 0) as state_talk_seconds,
+        coalesce(sum(seconds) filter (where state = 'hold'), 0) as state_hold_seconds,
+        coalesce(sum(seconds) filter (where state = 'acw'), 0) as state_acw_seconds
     from pieces
-    group by
-        business_day,
-        source,
-        agent_id,
-        agent_name,
-        team_id,
-        team_name,
-        region_code,
-        region_name,
-        start_at,
-        time_zone
+    group by start_at, agent_id, source, business_day
 ),
 
 final as (

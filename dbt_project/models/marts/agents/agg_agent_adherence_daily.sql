@@ -31,9 +31,11 @@ state_sums as (
         source,
         agent_id,
         sum(login_seconds) as login_seconds,
-        sum(login_seconds - pause_seconds) as worked_seconds,
-        sum(ready_seconds + state_talk_seconds + state_hold_seconds + state_acw_seconds)
-            as utilised_seconds
+        sum(login_seconds) - sum(pause_seconds) as worked_seconds,
+        sum(ready_seconds)
+        + sum(state_talk_seconds)
+        + sum(state_hold_seconds)
+        + sum(state_acw_seconds) as utilised_seconds
     from states
     group by business_day, source, agent_id
 ),

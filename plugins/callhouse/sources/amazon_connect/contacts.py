@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from callhouse.sources.amazon_connect import fields, frames
 from callhouse.sources.amazon_connect.fields import Reading
 from callhouse.sources.amazon_connect.mapping import CONTACTS, TOLD, Caller, Feed
@@ -45,6 +47,10 @@ UNINTERESTING = (
 )  # fmt: skip
 # What makes two versions of a record one, whatever wrote them.
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+# It writes plain objects likewise, in a tenth of the time.
+SORTED = msgspec.json.Encoder(order="sorted")
+OF_LANDING = ("caller", "caller_region_code", "caller_carrier")
+TOLD_AS_THEY_ARE = tuple(name for name in TOLD if name not in ("contained", "survey_score"))
 SCALES = {"csat": (1, 5), "nps": (0, 10), "ces": (1, 7)}
 
 
@@ -75,12 +81,15 @@ class PushedContacts(PushedObjects, Contacts):
 def read(found: Found, feed: Feed) -> Row | tuple[str, str]:
     """A row, or (code, reason) of a record that says of no contact when it was."""
     content: Json = cleaned(found.content) if found.has_bad_text else found.content
-    row_hash = hashlib.md5(  # noqa: S324  # no secret
-        CANONICAL.encode(content).encode("utf-8", "replace")
-    ).digest()
+    canonical = (
+        SORTED.encode(content)
+        if found.is_plain
+        else CANONICAL.encode(content).encode("utf-8", "replace")
+    )
+    row_hash = hashlib.md5(canonical).digest()  # noqa: S324  # no secret
     reading = Reading()
     text, instant, block = reading.text, reading.instant, reading.block
-    row: dict[str, Any] = {"line_number": found.number, "row_hash": row_hash}
+    row = dict.fromkeys(OF_LANDING) | {"line_number": found.number, "row_hash": row_hash}
     contact_id = text(content, "ContactId")
     if contact_id is None:
         return "no_contact_id", "has no ContactId"
@@ -137,10 +146,10 @@ def read(found: Found, feed: Feed) -> Row | tuple[str, str]:
     text(outside, "Address")  # another person's number
     attributes = block(content, "Attributes")
     row |= _told(reading, attributes, feed, secrets)
-    row["attributes"] = fields.kept(attributes, secrets)
+    row["attributes"] = fields.kept(attributes, secrets, is_plain=found.is_plain)
     for name in ("Attributes", *UNINTERESTING):
         content.pop(name, None)
-    row["other_fields"] = fields.kept(content, secrets)
+    row["other_fields"] = fields.kept(content, secrets, is_plain=found.is_plain)
     row["data_issues"] = ",".join(reading.issues) or None
     return row
 
@@ -191,17 +200,20 @@ def _told(
     told: dict[str, Any] = {}
     for name, attribute in feed.attributes.items():
         value = attributes.get(attribute)
-        text = None if value is None or isinstance(value, (dict, list)) else str(value).strip()
+        if value is None:
+            continue
+        text = None if isinstance(value, (dict, list)) else str(value).strip()
         codes = TOLD[name]
         if text and codes:
             reading.known(text.lower(), codes, name)
             text = codes.get(text.lower())
         told[name] = fields.masked(text, secrets) or None
-    row = {key: told.get(key) for key in TOLD if key not in ("contained", "survey_score")}
+    row = dict.fromkeys(TOLD_AS_THEY_ARE) | told
+    row.pop("contained", None)
     row["ivr_outcome"] = told.get("contained")
     for name in ("survey_offered_at", "survey_answered_at"):
         raw = attributes.get(feed.attributes.get(name, ""))
-        row[name] = reading.as_instant(str(raw).strip() or None if raw else None, name)
+        row[name] = reading.as_instant(str(raw).strip() or None, name) if raw else None
     score = reading.as_number(told.get("survey_score"), "survey_score")
     low, high = SCALES.get(row["survey_type"] or "", (0, 10))
     if score is not None and not low <= score <= high:

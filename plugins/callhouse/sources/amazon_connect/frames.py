@@ -19,13 +19,18 @@ MICRO = 1_000_000
 QUARTER = 900  # seconds
 
 
-def typed(rows: list[dict[str, Any]], record: Record) -> pl.DataFrame:
-    """`rows` with every field of `record`; what a row lacks is null."""
-    schema: dict[str, pl.DataType] = {"line_number": pl.Int64(), "row_hash": pl.Binary()}
-    schema |= {item.name: TYPES.get(item.kind, pl.String()) for item in record.fields}
-    schema |= {"data_issues": pl.String(), "business_day": pl.Date()}
-    columns = {name: [row.get(name) for row in rows] for name in schema}
-    return pl.DataFrame(columns, schema=schema, strict=True)
+def schema(record: Record) -> dict[str, pl.DataType]:
+    """Columns of the frames of `record`."""
+    columns: dict[str, pl.DataType] = {"line_number": pl.Int64(), "row_hash": pl.Binary()}
+    columns |= {item.name: TYPES.get(item.kind, pl.String()) for item in record.fields}
+    return columns | {"data_issues": pl.String(), "business_day": pl.Date()}
+
+
+def typed(rows: list[tuple[Any, ...]], record: Record) -> pl.DataFrame:
+    """Rows with a value for each column of `schema`, in its order."""
+    columns = schema(record)
+    values = dict(zip(columns, zip(*rows, strict=True), strict=False))  # no row has no columns
+    return pl.DataFrame(values, columns, strict=True)
 
 
 def local_day(instant: int, zone: str) -> datetime.date:
