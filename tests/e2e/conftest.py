@@ -265,7 +265,11 @@ def visit(product: Settings, chromium: str) -> Visitor:
 
 
 def _log_in(seen: Visit, person: str, password: str) -> None:
-    """Log in, once more where the form was drawn anew while it was being filled."""
+    """Log in, once more where the form was drawn anew while it was being filled.
+
+    Or where the session is none: what the login page had asked for may be answered after the
+    login, with the cookie of a stranger.
+    """
     from playwright.sync_api import TimeoutError as NoAnswerError
 
     for _ in range(LOGIN_ATTEMPTS):
@@ -280,8 +284,12 @@ def _log_in(seen: Visit, person: str, password: str) -> None:
             )
         except NoAnswerError:
             said = seen.page.locator("body").inner_text()
-        else:
+            continue
+        known = seen.context.request.get(f"{seen.base}/api/v1/me/")
+        if known.ok:
             return
+        said = f"{known.status} at {seen.page.url}"
+        warnings.warn(f"{person} is logged out after the login: {said}", stacklevel=2)
     raise AssertionError(f"{person} could not log in: {seen.problems} and the page said {said!r}")
 
 
