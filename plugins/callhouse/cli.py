@@ -632,7 +632,11 @@ def bench(context: typer.Context) -> None:
     if not benchmarks.is_dir():
         raise CallhouseError("benchmarks are in a checkout only: clone the repository")
     # pytest is among the tools for tests, which nothing else here needs.
-    subprocess.run([settings.repository / "requirements" / "install", "dev"], check=True)
+    installed = subprocess.run(
+        [settings.repository / "requirements" / "install", "dev"], check=False
+    )
+    if installed.returncode:
+        raise typer.Exit(installed.returncode)  # it has said why
     command = [str(settings.dev_bin / "python"), "-m", "pytest", "-s", "-q",
                "-p", "no:cacheprovider", str(benchmarks), *context.args]  # fmt: skip
     os.execv(command[0], command)  # noqa: S606

@@ -25,7 +25,8 @@ NO_NUMBER = re.compile(
 MASK = "#######"
 CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,40}")
 SHORTEST_NUMBER = 4
-REMEMBERED = 4096
+# Leftovers of records, and bytes of one: the largest must not stay in memory.
+REMEMBERED, LONGEST_REMEMBERED = 4096, 4096
 ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 
 
@@ -117,7 +118,8 @@ def kept(
     """
     if is_plain:
         written = msgspec.json.encode(value)
-        if not any(secret.encode() in written for secret in secrets):
+        has_secret = any(secret.encode() in written for secret in secrets)
+        if len(written) <= LONGEST_REMEMBERED and not has_secret:
             return _kept_of_plain(written)
     left = _kept(value, secrets)
     return None if left is None else ENCODER.encode(left)
